@@ -1,0 +1,1 @@
+"""The ground floor: an append-only, sealed, provable store of events. It knows no domain word."""

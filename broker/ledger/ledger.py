@@ -1,0 +1,259 @@
+"""The ledger under trio: group commit in front of a store, reading behind it.
+
+Natural batching: while one transaction is being made durable, what arrives waits, and goes together into
+the next one. The writer is the only task that appends, so positions rise in commit order.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+import trio
+from eventsourcing.persistence import Notification, PersistenceError, StoredEvent
+
+from broker.ledger.events import Recorded, Registry
+from broker.ledger.store import Conflict, Outcome, Store, StoredUnit
+from broker.ledger.vault import Vault
+
+T = TypeVar("T")
+Clock = Callable[[], datetime]
+
+MAX_EVENTS = 1_000
+MAX_BYTES = 1 << 20
+
+
+class StreamMoved(Exception):
+    """A stream that the unit expected at one version stood at another; decide again."""
+
+    def __init__(self, conflict: Conflict) -> None:
+        super().__init__(f"{conflict.stream} at {conflict.actual}, expected {conflict.expected}")
+        self.conflict = conflict
+
+
+class NotStored(Exception):
+    """The store could not take the unit, and nothing of it was stored."""
+
+
+class OutcomeUnknown(Exception):
+    """The store failed and cannot be read either: the unit may or may not be stored."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a decision does to one stream: the version it saw (0: none yet) and the events that follow.
+
+    Without events it only requires that the stream still stands where it was seen.
+    """
+
+    stream: str
+    seen: int
+    events: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Changes that happen together or not at all. The same message id again gets the first outcome.
+
+    Raises ValueError where two changes are to one stream (it cannot have been seen at two versions), or a
+    name has no UTF-8 form: refused here, it fails its sender and not the batch it would have been in.
+    """
+
+    message_id: str
+    changes: tuple[Change, ...]
+
+    def __post_init__(self) -> None:
+        streams = {change.stream for change in self.changes}
+        "".join((self.message_id, *streams)).encode()
+        if len(streams) < len(self.changes):
+            raise ValueError(f"unit {self.message_id} changes one stream twice")
+
+
+class _Pending:
+    """A unit on its way, and what became of it."""
+
+    __slots__ = ("done", "result", "unit")
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+        self.done = trio.Event()
+        self.result: Outcome | Exception = OutcomeUnknown("the writer stopped")
+
+
+class Ledger:
+    """One agency's ledger. `run` must be running while `append` is called."""
+
+    def __init__(self, name: str, store: Store, registry: Registry, vault: Vault, clock: Clock) -> None:
+        self.name = name
+        self.store = store
+        self.registry = registry
+        self.vault = vault
+        self._clock = clock
+        self._send, self._receive = trio.open_memory_channel[_Pending](MAX_EVENTS)
+        self._writer = trio.CapacityLimiter(1)
+        self._readers = trio.CapacityLimiter(4)
+        self._grown = trio.Event()
+        self.position = store.head().size
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Write until cancelled. A commit that has begun is finished first, and every waiting unit hears."""
+        task_status.started()
+        async with self._receive:
+            try:
+                async for first in self._receive:
+                    await self._commit([first, *self._waiting(MAX_EVENTS - _size(first.unit))])
+            finally:
+                for pending in self._waiting(sys.maxsize):
+                    pending.result = NotStored("the writer stopped before this unit's turn")
+                    pending.done.set()
+
+    def _waiting(self, events: int) -> list[_Pending]:
+        """What waits now, up to about this many events."""
+        waiting: list[_Pending] = []
+        while events > 0:
+            try:
+                pending = self._receive.receive_nowait()
+            except trio.WouldBlock:
+                break
+            waiting.append(pending)
+            events -= _size(pending.unit)
+        return waiting
+
+    async def _commit(self, batch: Sequence[_Pending]) -> None:
+        try:
+            with trio.CancelScope(shield=True):
+                results = await trio.to_thread.run_sync(
+                    self._write, [p.unit for p in batch], limiter=self._writer
+                )
+            for pending, result in zip(batch, results, strict=True):
+                pending.result = result
+        finally:
+            for pending in batch:
+                pending.done.set()
+        self._advance(max((r.last for r in results if isinstance(r, Outcome)), default=0))
+
+    async def append(self, unit: Unit) -> Outcome:
+        """Durable when it returns. Raises StreamMoved, NotStored, OutcomeUnknown."""
+        pending = _Pending(unit)
+        try:
+            await self._send.send(pending)
+        except trio.BrokenResourceError as error:
+            raise NotStored("the writer has stopped") from error
+        await pending.done.wait()
+        if isinstance(pending.result, Exception):
+            raise pending.result
+        return pending.result
+
+    def _advance(self, position: int) -> None:
+        if position > self.position:
+            self.position = position
+            self._grown.set()
+            self._grown = trio.Event()
+
+    async def wait_beyond(self, position: int, *, poll: float = 1.0) -> int:
+        """The end of the ledger once it is beyond a position; polls too, for other processes' appends."""
+        while self.position <= position:
+            with trio.move_on_after(poll):
+                await self._grown.wait()
+                continue
+            self._advance((await self._read(self.store.head)).size)
+        return self.position
+
+    async def stream(self, stream: str) -> list[Recorded]:
+        """All events of a stream, opened."""
+        return await self._read(self._opened, self.store.stream, stream)
+
+    async def at(self, positions: Sequence[int]) -> list[Recorded]:
+        """The events at these positions, opened, in the order of their positions."""
+        return await self._read(self._opened, self.store.at, positions)
+
+    async def _read(self, call: Callable[..., T], *arguments: Any) -> T:
+        return await trio.to_thread.run_sync(call, *arguments, limiter=self._readers)
+
+    def _opened(self, read: Callable[[Any], list[Notification]], key: Any) -> list[Recorded]:
+        return [self.registry.decode(stored, self.vault) for stored in read(key)]
+
+    def _write(self, units: Sequence[Unit]) -> list[Outcome | Exception]:
+        """In the writer's thread: seal, store, and tell each unit the truth about itself."""
+        at = self._clock().isoformat(timespec="microseconds")
+        sealed = self._seal(units, at)
+        results: list[Outcome | Exception] = []
+        for batch in _bounded([unit for unit in sealed if isinstance(unit, StoredUnit)]):
+            results += self._store(batch)
+        stored = iter(results)
+        return [next(stored) if isinstance(unit, StoredUnit) else unit for unit in sealed]
+
+    def _seal(self, units: Sequence[Unit], at: str) -> list[StoredUnit | NotStored]:
+        """A unit that cannot be sealed is refused alone; all keys are made durable together."""
+        keys = [_attempt(self._keys, unit, at) for unit in units]
+        ensured = _attempt(self.vault.ensure, {k for found in keys if isinstance(found, set) for k in found})
+        if isinstance(ensured, NotStored):
+            return [_refused(ensured.__cause__ or ensured) for _ in units]
+        return [
+            found if isinstance(found, NotStored) else _attempt(self._stored, unit, at)
+            for unit, found in zip(units, keys, strict=True)
+        ]
+
+    def _keys(self, unit: Unit, at: str) -> set[str]:
+        events = (domain_event for change in unit.changes for domain_event in change.events)
+        return {key for domain_event in events if (key := self.registry.key_id(domain_event, at))}
+
+    def _stored(self, unit: Unit, at: str) -> StoredUnit:
+        events: list[StoredEvent] = []
+        for change in unit.changes:
+            for version, domain_event in enumerate(change.events, change.seen + 1):
+                events.append(
+                    self.registry.encode(
+                        change.stream, version, domain_event, unit.message_id, at, self.vault
+                    )
+                )
+        return StoredUnit(unit.message_id, {c.stream: c.seen for c in unit.changes}, tuple(events))
+
+    def _store(self, units: Sequence[StoredUnit]) -> list[Outcome | Exception]:
+        try:
+            results: Sequence[Outcome | Conflict] = self.store.append(units)
+        except PersistenceError as error:
+            return self._read_back(units, error)
+        return [StreamMoved(r) if isinstance(r, Conflict) else r for r in results]
+
+    def _read_back(self, units: Sequence[StoredUnit], error: Exception) -> list[Outcome | Exception]:
+        """After a failure: what is in the store was stored, what is not was not."""
+        why = f"{type(error).__name__}: {error}"
+        try:
+            found: Mapping[str, Outcome] = self.store.outcomes([unit.message_id for unit in units])
+        except PersistenceError:
+            return [OutcomeUnknown(why) for _ in units]
+        return [found.get(unit.message_id) or NotStored(why) for unit in units]
+
+
+def _size(unit: Unit) -> int:
+    return max(1, sum(len(change.events) for change in unit.changes))
+
+
+def _refused(cause: BaseException) -> NotStored:
+    refused = NotStored(f"{type(cause).__name__} while sealing")
+    refused.__cause__ = cause
+    return refused
+
+
+def _attempt(call: Callable[..., T], *arguments: Any) -> T | NotStored:
+    try:
+        return call(*arguments)
+    except Exception as error:  # noqa: BLE001 # whatever sealing met, the waiting caller must hear of it
+        return _refused(error)
+
+
+def _bounded(units: Sequence[StoredUnit]) -> Iterable[list[StoredUnit]]:
+    """Split by bytes: one transaction stays bounded however large its events are."""
+    batch: list[StoredUnit] = []
+    size = 0
+    for unit in units:
+        weight = sum(len(stored.state) for stored in unit.events)
+        if batch and size + weight > MAX_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(unit)
+        size += weight
+    if batch:
+        yield batch

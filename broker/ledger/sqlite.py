@@ -1,0 +1,242 @@
+"""The ledger in one SQLite file, on the recorder of eventsourcing.
+
+What is replaced and why: the stock table reuses row ids after a deletion and begins transactions deferred;
+here the position is an explicit dense rowid, transactions begin IMMEDIATE (two processes may append), and
+`synchronous` is FULL, so that what is acknowledged survives a loss of power.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from eventsourcing.persistence import Notification, OperationalError, StoredEvent
+from eventsourcing.sqlite import (
+    SQLiteConnection,
+    SQLiteConnectionPool,
+    SQLiteCursor,
+    SQLiteDatastore,
+    SQLiteProcessRecorder,
+    SQLiteTransaction,
+)
+
+from broker.ledger.merkle import HASH_SIZE
+from broker.ledger.store import (
+    Conflict,
+    Head,
+    Outcome,
+    SignCheckpoint,
+    StoredUnit,
+    append_units,
+    extend_log,
+)
+from broker.ledger.vault import create_private_file
+
+_MANY = 500  # SQLite binds at most 999 parameters on old builds
+
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS stored_events (rowid INTEGER PRIMARY KEY, originator_id TEXT NOT NULL, "
+    "originator_version INTEGER NOT NULL, topic TEXT NOT NULL, state BLOB NOT NULL, "
+    "UNIQUE (originator_id, originator_version))",
+    "CREATE TABLE IF NOT EXISTS unit (message_id TEXT PRIMARY KEY, first INTEGER NOT NULL, "
+    "last INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS tile (level INTEGER, idx INTEGER, hashes BLOB NOT NULL, "
+    "PRIMARY KEY (level, idx)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS checkpoint (size INTEGER PRIMARY KEY, frontier BLOB NOT NULL, "
+    "note TEXT NOT NULL)",
+)
+
+
+class _Immediate(SQLiteTransaction):
+    def __enter__(self) -> SQLiteCursor:
+        cursor = self.connection.cursor()
+        try:
+            cursor.execute("BEGIN IMMEDIATE" if self.commit else "BEGIN")
+        except sqlite3.Error as error:
+            raise OperationalError(error) from error
+        return cursor
+
+
+class _Connection(SQLiteConnection):
+    @contextmanager
+    def transaction(self, *, commit: bool) -> Iterator[SQLiteCursor]:
+        with _Immediate(self, commit=commit) as cursor, cursor:
+            yield cursor
+
+
+class _Pool(SQLiteConnectionPool):
+    def _create_connection(self) -> SQLiteConnection:
+        stock = super()._create_connection()
+        cursor = stock.cursor()
+        cursor.execute("PRAGMA synchronous=FULL")
+        return _Connection(stock._sqlite_conn, self.max_age)
+
+
+class LedgerDatastore(SQLiteDatastore):
+    """One SQLite file, private to its owner."""
+
+    def __init__(self, path: Path | str, *, originator_id_type: Any = "text") -> None:
+        if isinstance(path, Path) and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with suppress(FileExistsError):  # another process was first
+                create_private_file(path, b"")
+        super().__init__(str(path), originator_id_type=originator_id_type, lock_timeout=10)
+        self.pool.close()
+        self.pool = _Pool(db_name=str(path), lock_timeout=10)
+
+
+class SQLiteStore(SQLiteProcessRecorder):
+    """A durable store; also a ProcessRecorder of eventsourcing, so that its test cases hold for it."""
+
+    def __init__(self, datastore: LedgerDatastore, sign: SignCheckpoint) -> None:
+        super().__init__(datastore)
+        self._sign = sign
+        self.create_table()
+
+    def construct_create_table_statements(self) -> list[str]:
+        tracking = super().construct_create_table_statements()[1:]
+        return [*SCHEMA, *tracking]
+
+    def close(self) -> None:
+        self.datastore.close()
+
+    def append(self, units: Sequence[StoredUnit]) -> list[Outcome | Conflict]:
+        with self.datastore.transaction(commit=True) as cursor:
+            return append_units(_Rows(cursor), units, self._sign)
+
+    def _insert_events(
+        self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **kwargs: Any
+    ) -> Sequence[int]:
+        # The recorder's own door: events without a unit. They extend the log like all others.
+        rows = _Rows(c)
+        head = rows.head()
+        if stored_events:
+            extend_log(rows, head, [_as_stored(e) for e in stored_events], self._sign)
+        if tracking := kwargs.get("tracking"):
+            self._insert_tracking(c, tracking)
+        return list(range(head.size + 1, head.size + len(stored_events) + 1))
+
+    def outcomes(self, message_ids: Sequence[str]) -> dict[str, Outcome]:
+        with self.datastore.transaction(commit=False) as cursor:
+            return _Rows(cursor).outcomes(message_ids)
+
+    def head(self) -> Head:
+        with self.datastore.transaction(commit=False) as cursor:
+            return _Rows(cursor).head()
+
+    def tile(self, level: int, index: int) -> bytes:
+        with self.datastore.transaction(commit=False) as cursor:
+            return _Rows(cursor).tile(level, index)
+
+    def stream(self, stream: str, after: int = 0) -> list[Notification]:
+        return self._notifications(
+            "WHERE originator_id = ? AND originator_version > ? ORDER BY originator_version", (stream, after)
+        )
+
+    def events(self, after: int, limit: int) -> list[Notification]:
+        return self._notifications("WHERE rowid > ? ORDER BY rowid LIMIT ?", (after, limit))
+
+    def at(self, positions: Sequence[int]) -> list[Notification]:
+        found: list[Notification] = []
+        for part in _parts(sorted(set(positions))):
+            found += self._notifications(f"WHERE rowid IN ({_marks(part)}) ORDER BY rowid", tuple(part))
+        return found
+
+    def checkpoints(self, after: int = 0) -> Iterable[Head]:
+        with self.datastore.transaction(commit=False) as cursor:
+            cursor.execute("SELECT * FROM checkpoint WHERE size > ? ORDER BY size", (after,))
+            return [_head(row) for row in cursor.fetchall()]
+
+    def _notifications(self, where: str, parameters: tuple[Any, ...]) -> list[Notification]:
+        with self.datastore.transaction(commit=False) as cursor:
+            cursor.execute(
+                f"SELECT rowid, originator_id, originator_version, topic, state FROM stored_events {where}",  # noqa: S608 # the clause is a literal of this file
+                parameters,
+            )
+            return [
+                Notification(
+                    id=row[0], originator_id=row[1], originator_version=row[2], topic=row[3], state=row[4]
+                )
+                for row in cursor.fetchall()
+            ]
+
+
+class _Rows:
+    """The rows of one transaction (store.Transaction)."""
+
+    def __init__(self, cursor: SQLiteCursor) -> None:
+        self._cursor = cursor
+
+    def head(self) -> Head:
+        self._cursor.execute("SELECT * FROM checkpoint ORDER BY size DESC LIMIT 1")
+        row = self._cursor.fetchone()
+        return Head() if row is None else _head(row)
+
+    def outcomes(self, message_ids: Sequence[str]) -> dict[str, Outcome]:
+        found: dict[str, Outcome] = {}
+        for part in _parts(message_ids):
+            self._cursor.execute(f"SELECT * FROM unit WHERE message_id IN ({_marks(part)})", part)  # noqa: S608 # question marks only
+            found |= {row[0]: Outcome(row[1], row[2]) for row in self._cursor.fetchall()}
+        return found
+
+    def versions(self, streams: Sequence[str]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for part in _parts(streams):
+            self._cursor.execute(
+                "SELECT originator_id, MAX(originator_version) FROM stored_events "  # noqa: S608 # question marks only
+                f"WHERE originator_id IN ({_marks(part)}) GROUP BY originator_id",
+                part,
+            )
+            found |= {row[0]: row[1] for row in self._cursor.fetchall()}
+        return found
+
+    def tile(self, level: int, index: int) -> bytes:
+        self._cursor.execute("SELECT hashes FROM tile WHERE level = ? AND idx = ?", (level, index))
+        row = self._cursor.fetchone()
+        return b"" if row is None else row[0]
+
+    def put_events(self, first: int, events: Sequence[StoredEvent]) -> None:
+        self._cursor.executemany(
+            "INSERT INTO stored_events VALUES (?, ?, ?, ?, ?)",
+            [
+                (position, e.originator_id, e.originator_version, e.topic, e.state)
+                for position, e in enumerate(events, first)
+            ],
+        )
+
+    def put_units(self, units: Mapping[str, Outcome]) -> None:
+        self._cursor.executemany(
+            "INSERT INTO unit VALUES (?, ?, ?)", [(m, o.first, o.last) for m, o in units.items()]
+        )
+
+    def put_tiles(self, tiles: Mapping[tuple[int, int], bytes]) -> None:
+        self._cursor.executemany(
+            "INSERT INTO tile VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET hashes = excluded.hashes",
+            [(level, index, hashes) for (level, index), hashes in tiles.items()],
+        )
+
+    def put_head(self, head: Head) -> None:
+        self._cursor.execute(
+            "INSERT INTO checkpoint VALUES (?, ?, ?)", (head.size, b"".join(head.frontier), head.note)
+        )
+
+
+def _head(row: Sequence[Any]) -> Head:
+    frontier = tuple(row[1][i : i + HASH_SIZE] for i in range(0, len(row[1]), HASH_SIZE))
+    return Head(row[0], frontier, row[2])
+
+
+def _as_stored(event: StoredEvent) -> StoredEvent:
+    """The log hashes what the row holds, and a row holds a UUID as its digits."""
+    stream = event.originator_id if isinstance(event.originator_id, str) else event.originator_id.hex
+    return replace(event, originator_id=stream)
+
+
+def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (values[i : i + _MANY] for i in range(0, len(values), _MANY))
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ",".join("?" * len(values))
