@@ -1,0 +1,1 @@
+"""中間インターフェース: inquiry, provision, ID conversion, reference database, holds, provision records."""

@@ -1,0 +1,57 @@
+"""Replica records (副本): what this agency holds ready to answer with, and the reference database over it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from broker.ledger.events import Recorded, event, personal
+from broker.ledger.projections import Rows
+
+
+@dataclass(frozen=True)
+@event("replica.registered", retention="reference_data", per_person=True)
+class ReplicaRegistered:
+    """A copy of an original record was registered or changed. `person` is blind; the payload is sealed."""
+
+    person: str
+    layout: str
+    fiscal_year: str
+    integrated_number: str = personal()
+    payload: Mapping[str, Any] = personal()
+
+
+EVENTS = (ReplicaRegistered,)
+
+State = ReplicaRegistered | None
+
+
+def stream(person: str, layout: str, fiscal_year: str) -> str:
+    return f"replica/{person}/{layout}/{fiscal_year}"
+
+
+def evolve(state: State, happened: Any) -> State:
+    return happened if isinstance(happened, ReplicaRegistered) else state
+
+
+def decide_register(state: State, record: ReplicaRegistered) -> tuple[ReplicaRegistered, ...]:
+    """A record equal to the one held leaves no event, so that a file may be loaded again."""
+    return () if state == record else (record,)
+
+
+class ReferenceDatabase:
+    """参照用DB: the present record by person, layout and year (R-122, R-123). The data is in the event."""
+
+    name: ClassVar[str] = "reference_database"
+    tables: ClassVar[Mapping[str, str]] = {
+        "reference_database": "person TEXT, layout TEXT, fiscal_year TEXT, position INTEGER, "
+        "PRIMARY KEY (person, layout, fiscal_year)"
+    }
+
+    def apply(self, rows: Rows, recorded: Recorded) -> None:
+        if isinstance(recorded.event, ReplicaRegistered):
+            e = recorded.event
+            rows.execute(
+                "INSERT INTO reference_database VALUES (?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET position = excluded.position",
+                (e.person, e.layout, e.fiscal_year, recorded.position),
+            )
