@@ -184,7 +184,7 @@ class _Units:
         if position > self._unit[2]:
             self._unit = next(self._rows, _NO_UNIT)
             if not position <= self._unit[1] <= self._unit[2]:
-                raise _Wrong(max(1, min(position, self._unit[1])), "the index of units was changed")
+                raise _Wrong(self._nearest(position), "the index of units was changed")
         # Bytes without a message id came by the recorder's own door, or from a test of the store alone.
         expected = self._unit[0] if self._unit[1] <= position else None
         if message_id not in (None, expected):
@@ -194,7 +194,11 @@ class _Units:
         if total >= self._unit[2]:
             self._unit = next(self._rows, _NO_UNIT)
         if self._unit is not _NO_UNIT:
-            raise _Wrong(max(1, min(total, self._unit[1])), "the index of units points outside the ledger")
+            raise _Wrong(self._nearest(max(1, total)), "the index of units points outside the ledger")
+
+    def _nearest(self, position: int) -> int:
+        """Where the unit at fault begins, if that is a place in what was read so far."""
+        return self._unit[1] if 0 < self._unit[1] < position else position
 
 
 def _leaf(stream: str, version: int, topic: str, state: bytes) -> bytes | None:

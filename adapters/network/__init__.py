@@ -1,0 +1,1 @@
+"""情報提供ネットワークシステム接続: the national network's mailbox, and a reference network to connect to."""

@@ -1,0 +1,105 @@
+"""The reference network's door: HTTP over mutual TLS. Who calls is told by the line's certificate alone."""
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from adapters.http import Request, Response
+from adapters.network.reference.core import NetworkCore
+from broker.linkage.crypto import CertificateInvalid, identity
+from schemas.messages import Envelope, Malformed, NetworkVerdict, build, pack, unpack
+
+REGISTRY = "urn:renkei:registry"
+AGENCY = "urn:renkei:agency:"
+MAX_WAIT = 60.0
+Call = Callable[[str, Request], Awaitable[Response]]
+
+
+class NetworkServer:
+    """Routes requests to the core; an agency acts only in its own name."""
+
+    def __init__(self, core: NetworkCore) -> None:
+        self._core = core
+        self._routes: dict[tuple[str, str], Call] = {
+            ("POST", "/v1/registration"): self._register,
+            ("GET", "/v1/directory"): self._directory,
+            ("POST", "/v1/messages"): self._messages,
+            ("GET", "/v1/mailbox"): self._mailbox,
+            ("GET", "/v1/codes"): self._codes,
+            ("POST", "/v1/codes/forget"): self._forget,
+            ("POST", "/v1/codes"): self._issue,
+        }
+
+    async def handle(self, request: Request) -> Response:
+        call = self._routes.get((request.method, request.path))
+        if call is None:
+            return Response(404)
+        try:
+            caller = identity(request.peer.certificate).uri
+            return await call(caller, request)
+        except CertificateInvalid:
+            return Response(403, pack({"code": "N-101"}))
+        except _Forbidden as error:
+            return Response(403, pack({"code": error.code}))
+        except (Malformed, KeyError, TypeError, ValueError):
+            return Response(400, pack({"code": "N-111"}))
+
+    async def _register(self, caller: str, request: Request) -> Response:
+        values = unpack(request.body)
+        refusal = await self._core.register(_agency(caller), values["certificate"], values["sealing_key"])
+        if refusal is not None:
+            raise _Forbidden(refusal.code)
+        return Response(200, pack({"code": ""}))
+
+    async def _directory(self, caller: str, request: Request) -> Response:
+        _agency(caller)
+        return Response(200, await self._core.directory())
+
+    async def _messages(self, caller: str, request: Request) -> Response:
+        sender = _agency(caller)
+        messages = [
+            (str(m["kind"]), build(Envelope, m["envelope"]), tuple(map(str, m["link_codes"])))
+            for m in unpack(request.body)
+        ]
+        verdicts: dict[int, NetworkVerdict] = {}
+
+        async def decide(index: int, kind: str, envelope: Envelope, codes: tuple[str, ...]) -> None:
+            verdicts[index] = await self._core.submit(sender, kind, envelope, codes)
+
+        async with trio.open_nursery() as nursery:
+            for index, message in enumerate(messages):
+                nursery.start_soon(decide, index, *message)
+        return Response(200, pack([verdicts[index] for index in range(len(messages))]))
+
+    async def _mailbox(self, caller: str, request: Request) -> Response:
+        after, wait = int(request.query["after"]), _wait(request)
+        return Response(200, pack(await self._core.mailbox(_agency(caller), after, wait)))
+
+    async def _codes(self, caller: str, request: Request) -> Response:
+        return Response(200, pack(await self._core.issued_codes(_agency(caller), _wait(request))))
+
+    async def _forget(self, caller: str, request: Request) -> Response:
+        await self._core.forget_numbers(_agency(caller), unpack(request.body))
+        return Response(200, pack({"code": ""}))
+
+    async def _issue(self, caller: str, request: Request) -> Response:
+        if caller != REGISTRY:
+            raise _Forbidden("N-102")
+        requests = [(str(a), str(n), str(r)) for a, n, r in unpack(request.body)]
+        return Response(200, pack(await self._core.issue(requests)))
+
+
+class _Forbidden(Exception):
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def _agency(caller: str) -> str:
+    if not caller.startswith(AGENCY):
+        raise _Forbidden("N-101")
+    return caller.removeprefix(AGENCY)
+
+
+def _wait(request: Request) -> float:
+    return min(float(request.query.get("wait", "0")), MAX_WAIT)

@@ -1,0 +1,1 @@
+"""住基CS: the resident registry server, asked for link codes; with a reference server of it."""

@@ -1,0 +1,1 @@
+"""How people run it: command line, daemon, demo, replay, audit, keys and deployment."""
