@@ -18,7 +18,6 @@ from adapters.portal.article23 import lines
 from ops.config import AgencyConfig, address
 from ops.terminal import console, fail, progress_bar
 from schemas.codes import integrated_number_valid
-from schemas.errors import entry
 
 BATCH = 200
 READERS: dict[str, Callable[[Path], Iterator[Any]]] = {
@@ -67,7 +66,7 @@ async def _load(door: BusinessClient, kind: str, file: Path) -> tuple[int, list[
             verdicts = await door.send([record for _, record in batch])
             for (line, _), (code, detail) in zip(batch, verdicts, strict=True):
                 if code:
-                    faults.append(ErrorLine(line, detail, code, entry(code).cause_ja))
+                    faults.append(ErrorLine(line, detail, code, ""))
                 else:
                     taken += 1
             progress.advance(task, len(batch))
@@ -123,7 +122,7 @@ async def _inquire(
             for (line, record), (code, detail) in zip(batch, verdicts, strict=True):
                 if code in ("I-105", "B-008", "B-001", "S-103"):
                     # These were not recorded as inquiries of their own: they are in the error list.
-                    faults.append(ErrorLine(line, detail or "照会ID", code, entry(code).cause_ja))
+                    faults.append(ErrorLine(line, detail or "照会ID", code, ""))
                 if code not in ("B-008", "B-001", "S-103"):
                     asked.setdefault(record.request_id, record)
             progress.advance(task, len(batch))

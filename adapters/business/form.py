@@ -35,9 +35,9 @@ def _no_relation(_values: Mapping[str, str]) -> Iterable[tuple[str, Finding]]:
 
 @dataclass(frozen=True)
 class Column:
-    """One column: a type of `schemas.items` or TEXT, a limit in characters, and a check of its own.
+    """One column: a type of `schemas.items` with a limit in characters, or TEXT without; a check of its own.
 
-    `check` sees only values that are there and have the right type.
+    TEXT is always required. `check` sees only values that are there and have the right type.
     """
 
     code: str

@@ -62,11 +62,6 @@ def fits(text: str) -> bool:
         return False
 
 
-def full_width(text: str) -> bool:
-    """Whether every character is of type N: two bytes in cp932."""
-    return len(text.encode(CHARSET, errors="replace")) == 2 * len(text)
-
-
 def physical_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
     """Each line of `stream` with its number from 1 and its line end; None for one over MAX_LINE_BYTES.
 
@@ -135,6 +130,8 @@ class _Rows:
     def _next(self) -> tuple[int, str | None] | None:
         if self._given_back:
             return self._given_back.popleft()
-        for number, raw in self._lines:
-            return number, None if raw is None else decode(raw)
-        return None
+        line = next(self._lines, None)
+        if line is None:
+            return None
+        number, raw = line
+        return number, None if raw is None else decode(raw)
