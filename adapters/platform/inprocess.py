@@ -41,6 +41,8 @@ from schemas.messages import (
 )
 
 S = TypeVar("S")
+# What may only mean that our directory is old, or after a start not there yet: nothing is refused for that.
+_STALE = frozenset(("L-101", "L-102", "L-105", "L-303"))
 GUARD_SALT = 16
 BUSINESS_SALT = 32
 
@@ -168,9 +170,10 @@ class Platform:
         """Record an order and queue its message. A refusal is recorded too, save I-105 and B-008."""
         inquiry_id = self.inquiry_id(order.request_id)
         digest = self.ledger.vault.blind("order", repr(order))
-        earlier = inquiry_state(await self.ledger.stream(inquiry.stream(inquiry_id)))
-        if earlier.request is not None:
-            return Refusal("I-105" if earlier.request.digest == digest else "B-008")
+        state = await self._inquiry(inquiry_id)
+        earlier = inquiry.repeated(state, digest)
+        if earlier is not None:
+            return earlier
         await self._know(order.provider)
         now = self._clock()
         at = now.isoformat(timespec="microseconds")
@@ -193,14 +196,19 @@ class Platform:
                 )
             else:
                 message = sent
-        decided = inquiry.decide_request(inquiry.State(), request, refusal)
+        decided = inquiry.decide_request(state, request, refusal)
         if isinstance(decided, Refusal):
             return decided
         changes = [Change(inquiry.stream(inquiry_id), 0, decided)]
         if message is not None:
             changes.append(Change(outgoing.stream(inquiry_id), 0, (message,)))
         outcome = await self.ledger.append(Unit(f"inquiry/{inquiry_id}", tuple(changes)))
-        return Refusal("I-105") if outcome.repeated else refusal
+        if outcome.repeated:  # the same request id came in twice at once, and the other one was first
+            return inquiry.repeated(await self._inquiry(inquiry_id), digest)
+        return refusal
+
+    async def _inquiry(self, inquiry_id: str) -> inquiry.State:
+        return inquiry_state(await self.ledger.stream(inquiry.stream(inquiry_id)))
 
     async def settle(self, verdict: NetworkVerdict) -> None:
         """The network's word on a message that was sent: both interfaces learn it together."""
@@ -234,7 +242,7 @@ class Platform:
         """What became of orders; the asking system fetches it when it wants to (R-085)."""
         found = []
         for request_id in request_ids:
-            state = inquiry_state(await self.ledger.stream(inquiry.stream(self.inquiry_id(request_id))))
+            state = await self._inquiry(self.inquiry_id(request_id))
             if isinstance(state.outcome, inquiry.InquiryAnswered):
                 answer = state.outcome
                 found.append(InquiryResult(request_id, state.step, "", answer.codes, answer.payloads))
@@ -258,7 +266,7 @@ class Platform:
         """Check one item of the mailbox and pass it inward; every outcome is in the linkage log."""
         now = self._clock()
         opened = self._check(delivery, now)
-        if isinstance(opened, Failed) and opened.refusal.code == "L-101" and self._refresh is not None:
+        if isinstance(opened, Failed) and opened.refusal.code in _STALE and self._refresh is not None:
             await self._refresh()
             opened = self._check(delivery, now)
         if isinstance(opened, Failed):
@@ -322,6 +330,8 @@ class Platform:
         ]
         request = self._provision_request(opened, tuple(number for number, _, _ in found))
         key = provision.stream(permit.processing_number)
+        if await self.ledger.stream(key):
+            return Failed(REPLAY, Refusal("L-304", "processing_number"))
         asked = provision.evolve(provision.State(), request)
         decided = provision.decide_provide(
             asked,
@@ -468,7 +478,7 @@ class Platform:
             inquirer=own.code,
             inquirer_name=own.name,
             provider=order.provider,
-            provider_name=partner.agency.name if partner is not None else "",
+            provider_name=partner.agency.name if partner is not None else order.provider,
             law_version=table.version,
             law_row=order.row,
             affair=rows[0].affair if rows else "",

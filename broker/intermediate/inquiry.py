@@ -113,16 +113,20 @@ def evolve(state: State, happened: Any) -> State:
     return State(step, state.request, closed)
 
 
+def repeated(state: State, digest: str) -> Refusal | None:
+    """Was this request recorded before (I-105), or its id used for something else (B-008)?"""
+    if state.request is None:
+        return None
+    return Refusal("I-105" if state.request.digest == digest else "B-008")
+
+
 def decide_request(
     state: State, request: InquiryRequested, refusal: Refusal | None
 ) -> tuple[InquiryRequested | InquiryRefused, ...] | Refusal:
-    """Record the request, and with it the refusal if a check of this house failed.
-
-    The same request again is refused as repeated (I-105): its first outcome stands. The same id with other
-    content is refused too (B-008).
-    """
-    if state.request is not None:
-        return Refusal("I-105" if state.request.digest == request.digest else "B-008")
+    """Record the request, and with it the refusal if a check of this house failed; or I-105, B-008."""
+    earlier = repeated(state, request.digest)
+    if earlier is not None:
+        return earlier
     if refusal is None:
         return (request,)
     return (request, InquiryRefused("here", refusal.code, "", request.requested_at))

@@ -139,8 +139,15 @@ def consistency_proof(read: ReadTile, old: int, new: int) -> list[bytes]:
     return path[::-1]
 
 
+def _check_widths(*hashes: bytes) -> None:
+    # Two hashes are joined without a mark between them: only their width tells where one ends.
+    if any(len(each) != HASH_SIZE for each in hashes):
+        raise ProofInvalid("a hash is not 32 bytes long")
+
+
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
     """RFC 9162 section 2.1.3.2. Raises ProofInvalid; a tree of no leaves includes nothing."""
+    _check_widths(leaf, *proof, root)
     if not 0 <= index < size:
         raise ProofInvalid(f"leaf {index} is outside a tree of {size}")
     fn, sn, computed = index, size - 1, leaf
@@ -170,6 +177,7 @@ def verify_consistency(old: int, new: int, proof: Sequence[bytes], old_root: byt
         return
     if not proof:
         raise ProofInvalid("the proof is empty")
+    _check_widths(*proof, old_root, new_root)
     path = list(proof) if old & (old - 1) else [old_root, *proof]
     fn, sn = old - 1, new - 1
     while fn & 1:

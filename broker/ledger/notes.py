@@ -90,7 +90,7 @@ class NoteVerifier:
         if len(lines) < 4:
             raise NoteInvalid("the checkpoint is too short")
         origin, size, root = lines[:3]
-        if not size.isdecimal() or (size != "0" and size.startswith("0")):
+        if not (size.isascii() and size.isdecimal()) or (size != "0" and size.startswith("0")):
             raise NoteInvalid("the size of the checkpoint is not a number")
         try:
             return Checkpoint(origin, int(size), b64decode(root, validate=True))

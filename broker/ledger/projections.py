@@ -103,20 +103,21 @@ class ProjectionTables:
                 raise ProjectionMismatch(f"projections at {max(places)}, the ledger ends at {head.size}")
             (position, frontier), *ahead = places.items()
             # A batch ends where another projection stands, so that there the two logs are compared.
-            end = min([head.size if upto is None else min(upto, head.size), *(place for place, _ in ahead)])
-            events = store.events(position, min(BATCH, end - position)) if position < end else []
-            if not events:
+            ends = [head.size, head.size if upto is None else upto, *(place for place, _ in ahead)]
+            wanted = range(position + 1, min(position + BATCH, *ends) + 1)
+            if not wanted:
                 if position == head.size and frontier != head.frontier:
                     raise ProjectionMismatch(f"the log up to {position} is not the one that was projected")
                 return position
-            behind = [p for p in self._projections if tracking[p.name][0] == position]
-            if events[0].id != position + 1 or events[-1].id != position + len(events):
+            events = store.events(position, len(wanted))
+            if [stored.id for stored in events] != [*wanted]:
                 raise ProjectionMismatch(f"the ledger has a gap after {position}")
+            behind = [p for p in self._projections if tracking[p.name][0] == position]
             last, frontier = grow(position, frontier, (leaf_hash(leaf_data(stored)) for stored in events))
             if last == head.size and frontier != head.frontier:
                 raise ProjectionMismatch(f"the events up to {last} are not the ones that were logged")
             self._apply(events, frontier, registry, behind)
-            progress(events[-1].id)
+            progress(last)
 
     def _apply(
         self,

@@ -218,8 +218,10 @@ class LinkageInterface:
         if delivery.kind != "inquiry" or failed.refusal.code in _NO_ANSWER:
             return None
         permit = self._note(Permit, delivery)
+        # An id of its own: if the genuine message comes after a forged one, its answer finds its place free.
+        message_id = answer_id(f"{permit.processing_number}/{delivery_digest(delivery)}")
         answer = AnswerRequest(
-            message_id=answer_id(permit.processing_number),
+            message_id=message_id,
             in_reply_to=permit.message_id,
             processing_number=permit.processing_number,
             inquirer=permit.inquirer,
