@@ -478,5 +478,5 @@ class Client(trio.abc.AsyncResource):
         line.rested = trio.current_time()
         self._idle.append(line)
         if line.rested - self._idle[0].rested > REST:
-            await trio.aclose_forcefully(self._idle.popleft().stream)
+            await _close(self._idle.popleft().stream)
         return response

@@ -1,9 +1,9 @@
 """The commands of a business system: load a file, ask from a file, show provision records."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
@@ -19,6 +19,7 @@ from ops.config import AgencyConfig, address
 from ops.terminal import console, fail, progress_bar
 from schemas.codes import integrated_number_valid
 
+T = TypeVar("T")
 BATCH = 200
 READERS: dict[str, Callable[[Path], Iterator[Any]]] = {
     "residents": read_residents,
@@ -42,10 +43,20 @@ def client(config: AgencyConfig) -> BusinessClient:
     return BusinessClient(Client(*address(config.business), context))
 
 
+def at_door(config: AgencyConfig, work: Callable[[BusinessClient], Awaitable[T]]) -> T:
+    """Do something at the door of this configuration's daemon. Raises Unreachable."""
+
+    async def opened() -> T:
+        async with client(config) as door:
+            return await work(door)
+
+    return trio.run(opened)
+
+
 def load(config: AgencyConfig, kind: str, file: Path, errors: Path) -> int:
     """Send the good records of a file to the daemon; the others and what it refuses go to the error list."""
     try:
-        taken, faults = trio.run(_load, client(config), kind, file)
+        taken, faults = at_door(config, lambda door: _load(door, kind, file))
     except Unreachable as error:
         return fail("S-106", str(error))
     except OSError as error:
@@ -95,7 +106,7 @@ def _batches(found: Iterator[Any], faults: list[ErrorLine]) -> Iterator[list[tup
 def inquire(config: AgencyConfig, file: Path, results: Path, errors: Path, patience: float) -> int:
     """Send the inquiries of a file, wait for what becomes of them, and write results and error list."""
     try:
-        rows, faults, layouts = trio.run(_inquire, client(config), file, patience)
+        rows, faults, layouts = at_door(config, lambda door: _inquire(door, file, patience))
     except Unreachable as error:
         return fail("S-106", str(error))
     except OSError as error:
@@ -168,7 +179,7 @@ def show_records(config: AgencyConfig, resident: str) -> int:
     if not integrated_number_valid(resident):
         return fail("A-102")
     try:
-        found = trio.run(client(config).records, resident)
+        found = at_door(config, lambda door: door.records(resident))
     except Unreachable as error:
         return fail("S-106", str(error))
     console.print(f"情報提供等の記録 {len(found)} 件 (provision records)")

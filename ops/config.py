@@ -1,5 +1,6 @@
 """Configuration: one TOML file for each process, every key documented here, an unknown key refused."""
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -16,7 +17,7 @@ class ConfigurationError(Exception):
 def key(doc: str, *, path: bool = False, **default: Any) -> Any:
     """A configuration key with its documentation; a path is taken from the folder of the file.
 
-    A key whose documentation says host:port is checked to be an address, or empty.
+    A key whose documentation says host:port is checked to be an address, or empty where that is its default.
     """
     return field(metadata={"doc": doc, "path": path, "address": "host:port" in doc}, **default)
 
@@ -100,8 +101,11 @@ def read(kind: type[C], path: Path) -> C:
         raise ConfigurationError(f"{path}: not TOML: {error}") from error
     config = check(kind, values, str(path))
     for f in fields(kind):  # type: ignore[arg-type] # every kind is a dataclass
-        if f.metadata["address"] and getattr(config, f.name):
-            address(getattr(config, f.name))
+        if f.metadata["address"] and (getattr(config, f.name) or f.default is MISSING):
+            try:
+                address(getattr(config, f.name))
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{path}: {f.name}: {error}") from error
     paths = {
         f.name: str((path.parent / getattr(config, f.name)).resolve())
         for f in fields(kind)  # type: ignore[arg-type] # every kind is a dataclass
@@ -150,8 +154,7 @@ def _toml(value: Any) -> str:
         return "[" + ", ".join(_toml(entry) for entry in value) + "]"
     if isinstance(value, int):
         return str(value)
-    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    return json.dumps(str(value), ensure_ascii=False)  # a string of JSON is a basic string of TOML
 
 
 def address(text: str) -> tuple[str, int]:

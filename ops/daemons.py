@@ -5,10 +5,12 @@ Each runs until SIGTERM or SIGINT, finishes the commit and the requests under wa
 
 import secrets
 import signal
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
 from csv import DictReader
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 import trio
@@ -32,7 +34,7 @@ from broker.addressing.staging import Staging
 from broker.intermediate import hold, inquiry, link_code, provision, records, replica, staff
 from broker.ledger.folder import LedgerFolder
 from broker.linkage import incoming, log, outgoing
-from broker.linkage.crypto import SealingKey, Signer, new_sealing_secret
+from broker.linkage.crypto import CertificateInvalid, SealingKey, Signer, new_sealing_secret
 from broker.linkage.interface import LinkageInterface
 from ops.config import AgencyConfig, ConfigurationError, NetworkConfig, RegistryConfig, address
 from ops.logs import now
@@ -50,6 +52,7 @@ AGENCY_EVENTS = (
 )
 AGENCY_PROJECTIONS = (*records.PROJECTIONS, *log.PROJECTIONS)
 ADDRESSING = "addressing"
+T = TypeVar("T")
 LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
 
 logger = structlog.get_logger(__name__)
@@ -72,49 +75,78 @@ def network_folder(data: Path) -> LedgerFolder:
 
 
 async def until_told(
-    body: Callable[[trio.Nursery], Awaitable[None]], name: str, stop: Callable[[], None] = lambda: None
+    body: Callable[[trio.Nursery], Awaitable[None]],
+    name: str,
+    folders: Sequence[LedgerFolder] = (),
+    stop: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run a daemon's tasks until a signal, then `stop` and cancel them: what has begun is finished."""
+    """Run a daemon's tasks until a signal, then `stop` and cancel them: what has begun is finished.
+
+    The ledgers run until the tasks have ended, so that a request under way can still be recorded.
+    """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with trio.open_nursery() as nursery:
-            await body(nursery)
-            logger.info("ready", daemon=name)
-            async for number in signals:
-                logger.info("stopping", daemon=name, signal=signal.Signals(number).name)
-                stop()
-                nursery.cancel_scope.cancel()
-                break
-
-
-async def _run_ledger(nursery: trio.Nursery, folder: LedgerFolder) -> None:
-    await nursery.start(folder.ledger.run)
-    await nursery.start(folder.follower.run)
+        async with trio.open_nursery() as ledgers:
+            for folder in folders:
+                await ledgers.start(folder.ledger.run)
+                await ledgers.start(folder.follower.run)
+            async with trio.open_nursery() as nursery:
+                await body(nursery)
+                logger.info("ready", daemon=name)
+                async for number in signals:
+                    logger.info("stopping", daemon=name, signal=signal.Signals(number).name)
+                    stop()
+                    nursery.cancel_scope.cancel()
+                    break
+            ledgers.cancel_scope.cancel()
 
 
 async def _serve(
     nursery: trio.Nursery, handler: Handler, where: str, config: AgencyConfig | NetworkConfig | RegistryConfig
 ) -> None:
     host, port = address(where)
-    context = server_context(Path(config.tls_certificate), Path(config.tls_key), Path(config.authority))
-    await nursery.start(serve, handler, host, port, context)
+    await nursery.start(serve, handler, host, port, _context(server_context, config))
 
 
 def _client(where: str, config: AgencyConfig | RegistryConfig) -> Client:
-    context = client_context(Path(config.tls_certificate), Path(config.tls_key), Path(config.authority))
-    return Client(*address(where), context)
+    return Client(*address(where), _context(client_context, config))
+
+
+def _context(
+    make: Callable[[Path, Path, Path], ssl.SSLContext],
+    config: AgencyConfig | NetworkConfig | RegistryConfig,
+) -> ssl.SSLContext:
+    files = Path(config.tls_certificate), Path(config.tls_key), Path(config.authority)
+    return _usable("tls_certificate, tls_key, authority", lambda: make(*files))
+
+
+def _authority(config: AgencyConfig) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(Path(config.authority).read_bytes())
+
+
+def _signer(config: AgencyConfig | NetworkConfig) -> Signer:
+    return Signer(Path(config.signing_certificate).read_bytes(), Path(config.signing_key).read_bytes())
+
+
+def _usable(keys: str, make: Callable[[], T]) -> T:
+    """What these keys of the configuration stand for. Raises ConfigurationError."""
+    try:
+        return make()
+    except (OSError, ValueError, CertificateInvalid) as error:
+        raise ConfigurationError(f"{keys}: {error}") from error
 
 
 def run_agency(config: AgencyConfig) -> None:
     """`renkei serve`. Raises ConfigurationError."""
     if config.portal and not config.portal_certificate and address(config.portal)[0] not in LOOPBACK:
         raise ConfigurationError(f"portal {config.portal} is not a loopback address and has no certificate")
+    authority = _usable("authority", lambda: _authority(config))
+    agency = _usable("kind", lambda: Agency(config.code, config.name, config.kind))
+    signer = _usable("signing_certificate, signing_key", lambda: _signer(config))
     data = Path(config.data)
     folder, people = agency_folder(data, config.code), addressing_folder(data, config.code)
     staging = Staging(data / ADDRESSING / "staging.sqlite")
-    authority = x509.load_pem_x509_certificate(Path(config.authority).read_bytes())
-    signer = Signer(Path(config.signing_certificate).read_bytes(), Path(config.signing_key).read_bytes())
     sealing = SealingKey(folder.vault.secret("sealing", new_sealing_secret))
-    linkage = LinkageInterface(Agency(config.code, config.name, config.kind), signer, sealing, authority)
+    linkage = LinkageInterface(agency, signer, sealing, authority)
     addressing = Addressing(people.ledger, people.follower, staging, lambda: secrets.token_hex(16))
     platform = Platform(folder.ledger, folder.follower, linkage, addressing, now, secrets.token_bytes)
     network = NetworkClient(_client(config.network, config), _client(config.network, config))
@@ -122,8 +154,6 @@ def run_agency(config: AgencyConfig) -> None:
     acquirer = Acquirer(addressing, platform, RegistryClient(_client(config.registry, config)), network)
 
     async def body(nursery: trio.Nursery) -> None:
-        await _run_ledger(nursery, folder)
-        await _run_ledger(nursery, people)
         link = await _portal(nursery, config, platform) if config.portal else None
         business = BusinessServer(platform, addressing, link)
         await _serve(nursery, business.handle, config.business, config)
@@ -131,7 +161,7 @@ def run_agency(config: AgencyConfig) -> None:
         nursery.start_soon(acquirer.run)
 
     try:
-        trio.run(until_told, body, config.code)
+        trio.run(until_told, body, config.code, (folder, people))
     finally:
         staging.close()
         people.close()
@@ -156,19 +186,18 @@ async def _portal(nursery: trio.Nursery, config: AgencyConfig, platform: Platfor
 
 def run_network(config: NetworkConfig) -> None:
     """`renkei network`."""
+    signer = _usable("signing_certificate, signing_key", lambda: _signer(config))
+    admitted = _usable("agencies", lambda: {agency[0]: Agency(*agency) for agency in config.agencies})
     data = Path(config.data)
     folder = network_folder(data)
     staging = Staging(data / "staging.sqlite")
-    signer = Signer(Path(config.signing_certificate).read_bytes(), Path(config.signing_key).read_bytes())
-    admitted = {code: Agency(code, name, kind) for code, name, kind in config.agencies}
     core = NetworkCore(folder, staging, signer, admitted, timedelta(minutes=config.permit_minutes), now)
 
     async def body(nursery: trio.Nursery) -> None:
-        await _run_ledger(nursery, folder)
         await _serve(nursery, NetworkServer(core).handle, config.listen, config)
 
     try:
-        trio.run(until_told, body, "network", core.stop_polls)
+        trio.run(until_told, body, "network", (folder,), core.stop_polls)
     finally:
         staging.close()
         folder.close()

@@ -1,6 +1,7 @@
 """The demo: two fictional cities, the network and the registry as real processes, and 200 inquiries."""
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -9,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from csv import DictReader
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from adapters.business.income import write_income
 from adapters.business.records import InquiryRecord, ResidentRecord, StaffRecord
 from adapters.http import Unreachable
 from ops.audit import verify
-from ops.business import client
+from ops.business import at_door, client
 from ops.certificates import create_authority, issue
 from ops.config import AgencyConfig, NetworkConfig, RegistryConfig, read, write
 from ops.synthetic import income_of, make_people, residents_of, write_register
@@ -67,10 +68,10 @@ KINDS = (
 def demo(folder: Path, *, stay: bool) -> int:
     """Run the demo in a folder of its own, which is made anew."""
     if folder.exists():
-        if not (folder / MARKER).exists() and any(folder.iterdir()):
+        if not folder.is_dir() or (not (folder / MARKER).exists() and any(folder.iterdir())):
             return fail("S-104", f"{folder}: デモ以外のファイルがあります (not a demo folder)")
         shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, mode=0o700)
     (folder / MARKER).touch()
     started = time.monotonic()
     say("準備: 証明書・架空の住民・設定 (certificates, synthetic residents, configuration)")
@@ -86,7 +87,7 @@ def demo(folder: Path, *, stay: bool) -> int:
                 "inquire", "--config", folder / f"{ASKING[0]}.toml", folder / "input" / "inquiries.csv",
                 "--results", output / "results.csv", "--errors", output / "errors.csv", "--patience", "3",
             )  # fmt: skip
-            held = trio.run(held_codes, folder)
+            held = held_codes(folder)
         except (Unreachable, trio.TooSlowError, subprocess.CalledProcessError) as error:
             return fail("S-106", f"{error} ({folder / 'log'})")
         total = show_outcomes(folder, held)
@@ -182,12 +183,13 @@ def write_configurations(folder: Path) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are free now; held open together so that no two are the same."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+    """Ports that are free now, below those that systems give to outgoing connections: so they stay free."""
+    found: set[int] = set()
+    while len(found) < count:
+        port = 20_000 + secrets.randbelow(12_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.add(port)
+    return [*found]
 
 
 def write_input(folder: Path) -> None:
@@ -283,7 +285,12 @@ def processes(folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
             for process in group:
                 process.send_signal(signal.SIGTERM)
             for process in group:
-                if process.wait(30):
+                try:
+                    process.wait(30)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+                if process.returncode:
                     say(f"終了状態 {process.returncode}: {process.args!r}")
 
 
@@ -332,21 +339,21 @@ async def wait_for_codes(folder: Path) -> None:
 async def _until(folder: Path, done: Done, what: str) -> None:
     with trio.move_on_after(40) as patience:
         for code, _ in (ASKING, ANSWERING):
-            door = client(read(AgencyConfig, folder / f"{code}.toml"))
-            while True:
-                try:
-                    if done(await door.status()):
-                        break
-                except Unreachable:
-                    pass  # not listening yet; the patience above ends this
-                await trio.sleep(0.1)
+            async with client(read(AgencyConfig, folder / f"{code}.toml")) as door:
+                while True:
+                    try:
+                        if done(await door.status()):
+                            break
+                    except Unreachable:
+                        pass  # not listening yet; the patience above ends this
+                    await trio.sleep(0.1)
     if patience.cancelled_caught:
         raise Unreachable(f"no {what} within 40 seconds")
 
 
-async def held_codes(folder: Path) -> int:
+def held_codes(folder: Path) -> int:
     """How many provisions wait for an officer at the answering city."""
-    status = await client(read(AgencyConfig, folder / f"{ANSWERING[0]}.toml")).status()
+    status = at_door(read(AgencyConfig, folder / f"{ANSWERING[0]}.toml"), lambda door: door.status())
     return sum(
         count for side, state, _, count in status["processing"] if (side, state) == ("provision", "held")
     )
@@ -397,7 +404,7 @@ def show_resident(folder: Path) -> str:
 
 def invite(folder: Path) -> None:
     config = read(AgencyConfig, folder / f"{ASKING[0]}.toml")
-    link = trio.run(client(config).portal_link, show_resident(folder))
+    link = at_door(config, lambda door: door.portal_link(show_resident(folder)))
     say(f"\n住民向けページ (the resident's page; the link works once): {link}")
     say("終了するには Ctrl-C (Ctrl-C ends the demo)")
 

@@ -1,37 +1,53 @@
-"""Prints which requirements have a passing test, by group, and which have none.
+"""Which requirements a passing test shows, and which none does.
 
-`python -m tests.requirements RESULTS` reads what a test run wrote (see conftest.py).
+Run the tests with RENKEI_REQUIREMENTS=results.json, then `python -m tests.requirements results.json`.
+The list is requirements.tsv: number, level (MUST is stated by the sources, SHOULD is implied by them or
+set later, CONTEXT is no software and not counted), group and topic.
 """
 
 import json
 import sys
-from csv import DictReader
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-TABLE = Path(__file__).with_name("requirements.tsv")
+
+@dataclass(frozen=True)
+class Requirement:
+    """One line of the list."""
+
+    id: str
+    level: str
+    group: str
+    topic: str
 
 
-def report(shown: dict[str, list[str]]) -> list[str]:
-    """Lines for each group: how many are shown, which, and which are not (context rows are no software)."""
-    with TABLE.open(encoding="utf-8") as lines:
-        rows = [row for row in DictReader(lines, delimiter="\t") if row["level"] != "CONTEXT"]
-    unknown = set(shown) - {row["id"] for row in rows}
-    text = []
-    for group, members in groupby(rows, key=lambda row: row["group"]):
-        listed = list(members)
-        done = [row["id"] for row in listed if row["id"] in shown]
-        must = [row["id"] for row in listed if row["level"] == "MUST" and row["id"] not in shown]
-        should = [row["id"] for row in listed if row["level"] != "MUST" and row["id"] not in shown]
-        text.append(f"{group:2} {len(done)}/{len(listed)}  {' '.join(done)}")
-        for level, missing in (("MUST", must), ("SHOULD", should)):
-            if missing:
-                text.append(f"     no test, {level}: {' '.join(missing)}")
-    if unknown:
-        text.append(f"marked, but no requirement (or context only): {' '.join(sorted(unknown))}")
-    text.append(f"{len(set(shown) - unknown)} of {len(rows)} requirements have a passing test")
-    return text
+def requirements() -> tuple[Requirement, ...]:
+    """All requirements, in the order of their numbers."""
+    text = Path(__file__).with_suffix(".tsv").read_text(encoding="utf-8")
+    return tuple(Requirement(*line.split("\t")) for line in text.splitlines()[1:])
+
+
+def report(shown: set[str]) -> list[str]:
+    """One line per group for the requirements in `shown`, and one for the whole."""
+    counted = [each for each in requirements() if each.level != "CONTEXT"]
+    lines = []
+    for group, members in groupby(counted, key=lambda each: each.group):
+        ids = [each.id for each in members]
+        lines.append(
+            f"{group}: {len(shown.intersection(ids))}/{len(ids)}"
+            + "".join(f" {id_}" for id_ in ids if id_ in shown)
+            + "; none:"
+            + ("".join(f" {id_}" for id_ in ids if id_ not in shown) or " -")
+        )
+    for level in ("MUST", "SHOULD"):
+        ids = [each.id for each in counted if each.level == level]
+        lines.append(f"{level}: {len(shown.intersection(ids))}/{len(ids)}")
+    return lines
 
 
 if __name__ == "__main__":
-    print("\n".join(report(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))))
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m tests.requirements RESULTS.json")
+    results: dict[str, list[str]] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    print("\n".join(report(set(results))))

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
+import trio
+
 from adapters.business.records import InquiryRecord, ReplicaRecord, ResidentRecord, StaffRecord
 from adapters.http import Client, Unreachable
 from adapters.platform.inprocess import InquiryResult
@@ -19,11 +21,14 @@ PATHS = {
 T = TypeVar("T")
 
 
-class BusinessClient:
+class BusinessClient(trio.abc.AsyncResource):
     """Raises Unreachable where the daemon gives no whole, sensible answer."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
 
     async def send(self, records: Sequence[Any]) -> list[tuple[str, str]]:
         """Records of one kind -> (code, detail) each; "" where taken."""

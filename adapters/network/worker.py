@@ -63,6 +63,7 @@ class NetworkWorker:
         self._authority = authority
         self._clock = clock
         self._turn = trio.Lock()
+        self._begun = self._done = 0  # refreshes of the directory, counted
         platform.refresh_by(self.refresh)
 
     async def run(self) -> None:
@@ -72,12 +73,20 @@ class NetworkWorker:
             nursery.start_soon(persist, "mailbox", self._poll)
 
     async def refresh(self) -> None:
-        """Register with our present keys and read the directory."""
+        """Register with our present keys and read the directory, as it stands now or later.
+
+        Many messages may ask for it at once: a refresh that began after one of them asked serves it, too.
+        """
+        asked = self._begun
         async with self._turn:
+            if self._done > asked:
+                return
+            self._begun = current = self._begun + 1
             linkage = self._platform.linkage
             await self._client.register(linkage.signer.certificate, linkage.sealing_key.public)
             data = await self._client.directory()
             linkage.directory = read_directory(data, self._authority, self._clock())
+            self._done = current
 
     async def _keep_directory(self) -> None:
         await self.refresh()

@@ -235,8 +235,20 @@ class Platform:
                     verdict.valid_until,
                 )
                 changes.append(Change(key, len(recorded), decided))
+            elif verdict.code:
+                changes.append(await self._not_relayed(sent[0].event.processing_number, verdict))
             if await self._try(Unit(f"verdict/{verdict.message_id}", tuple(changes))):
                 return
+
+    async def _not_relayed(self, processing_number: str, verdict: NetworkVerdict) -> Change:
+        """An answer that the network refused was no provision: the record says so."""
+        key = provision.stream(processing_number)
+        recorded = await self.ledger.stream(key)
+        state = provision.State()
+        for happened in recorded:
+            state = provision.evolve(state, happened.event)
+        decided = provision.decide_not_relayed(state, verdict.message_id, verdict.code, verdict.decided_at)
+        return Change(key, len(recorded), decided)
 
     async def results(self, request_ids: Sequence[str]) -> list[InquiryResult]:
         """What became of orders; the asking system fetches it when it wants to (R-085)."""

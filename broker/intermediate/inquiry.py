@@ -146,14 +146,17 @@ def decide_verdict(
 def decide_answer(
     state: State, answer: ReceivedAnswer, faults: tuple[str, ...]
 ) -> tuple[InquiryRefused | InquiryAnswered, ...] | Refusal:
-    """Take an answer in. `faults` gives for each subject I-301 where its payload does not fit the layout."""
+    """Take an answer in. `faults` gives for each subject I-301 where its payload does not fit the layout.
+
+    An answer about another number of persons closes the inquiry, too: no other answer will come.
+    """
     if state.step not in (ASKED, WAITING) or state.request is None:
         return Refusal("L-107", f"inquiry is {state.step}")
     control = answer.control
     if control.code:
         return (InquiryRefused("provider", control.code, control.processing_number, control.answered_at),)
     if len(answer.subjects) != len(state.request.persons):
-        return Refusal("I-301", "subjects")
+        return (InquiryRefused("here", "I-301", control.processing_number, control.answered_at),)
     codes = tuple(subject.code or fault for subject, fault in zip(answer.subjects, faults, strict=True))
     return (
         InquiryAnswered(

@@ -71,7 +71,16 @@ class ProvisionRefused:
     code: str
 
 
-EVENTS = (ProvisionRequested, ProvisionHeld, InformationProvided, ProvisionRefused)
+@dataclass(frozen=True)
+@event("provision.not_relayed", retention="provision_record")
+class AnswerNotRelayed:
+    """The network did not let the answer pass (N-109: too late), so nothing was provided after all."""
+
+    code: str
+    decided_at: str
+
+
+EVENTS = (ProvisionRequested, ProvisionHeld, InformationProvided, ProvisionRefused, AnswerNotRelayed)
 
 NONE, ASKED, HELD, PROVIDED, REFUSED = "none", "asked", "held", "provided", "refused"
 
@@ -82,15 +91,17 @@ _STEPS = {
     (ASKED, ProvisionRefused): REFUSED,
     (HELD, InformationProvided): PROVIDED,
     (HELD, ProvisionRefused): REFUSED,
+    (PROVIDED, AnswerNotRelayed): REFUSED,
 }
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a provision stands, and what was asked."""
+    """Where a provision stands, what was asked, and the message that provided it."""
 
     step: str = NONE
     request: ProvisionRequested | None = None
+    answer_message: str = ""
 
 
 def stream(processing_number: str) -> str:
@@ -100,7 +111,10 @@ def stream(processing_number: str) -> str:
 def evolve(state: State, happened: Any) -> State:
     """Raises KeyError for a step that cannot follow."""
     step = _STEPS[state.step, type(happened)]
-    return State(step, happened if isinstance(happened, ProvisionRequested) else state.request)
+    if isinstance(happened, ProvisionRequested):
+        return State(step, happened)
+    provided = isinstance(happened, InformationProvided)
+    return State(step, state.request, happened.answer_message if provided else state.answer_message)
 
 
 @dataclass(frozen=True)
@@ -166,6 +180,15 @@ def decide_provide(
         AnswerSubject(code, {} if code else f.payload) for f, code in zip(facts, codes, strict=True)
     )
     return Decided((provided,), "", subjects)
+
+
+def decide_not_relayed(
+    state: State, message_id: str, code: str, decided_at: str
+) -> tuple[AnswerNotRelayed, ...]:
+    """The network refused a message: if it was the one that provides, nothing was provided."""
+    if state.step != PROVIDED or state.answer_message != message_id:
+        return ()
+    return (AnswerNotRelayed(code, decided_at),)
 
 
 def _refused(code: str, answer_message: str, now: str) -> Decided:

@@ -19,6 +19,7 @@ _OUTCOMES = (
     inquiry.InquiryAnswered,
     provision.InformationProvided,
     provision.ProvisionRefused,
+    provision.AnswerNotRelayed,
 )
 
 
@@ -79,7 +80,7 @@ class ProcessingStatus:
                 self._go_on(rows, recorded, provision.HELD, e.code)
             case provision.InformationProvided() as e:
                 self._go_on(rows, recorded, provision.PROVIDED, _first(e.codes))
-            case provision.ProvisionRefused() as e:
+            case provision.ProvisionRefused() | provision.AnswerNotRelayed() as e:
                 self._go_on(rows, recorded, provision.REFUSED, e.code)
 
     def _begin(self, rows: Rows, recorded: Recorded, number: str, partner: str, law_row: str) -> None:

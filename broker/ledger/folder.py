@@ -40,6 +40,7 @@ class LedgerFolder:
         projections: Sequence[Projection],
         clock: Clock,
     ) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.vault = Vault(folder / VAULT)
         signer = note_signer(self.vault, origin)
         (folder / VERIFIER_KEY).write_text(signer.verifier_key + "\n")

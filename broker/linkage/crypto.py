@@ -60,11 +60,19 @@ class SealingKey:
 
 def seal(plaintext: bytes, public: bytes, info: bytes) -> bytes:
     """Seal for a partner's public key; raises ValueError for a malformed key."""
-    key = MLKEM768X25519PublicKey(
+    return _SUITE.encrypt(plaintext, _public_key(public), info)
+
+
+def check_sealing_key(public: bytes) -> None:
+    """Raises ValueError or TypeError for what is no partner's public key."""
+    _public_key(public)
+
+
+def _public_key(public: bytes) -> MLKEM768X25519PublicKey:
+    return MLKEM768X25519PublicKey(
         MLKEM768PublicKey.from_public_bytes(public[:_MLKEM_PUBLIC]),
         X25519PublicKey.from_public_bytes(public[_MLKEM_PUBLIC:]),
     )
-    return _SUITE.encrypt(plaintext, key, info)
 
 
 def parties(kind: str, sender: str, receiver: str) -> bytes:

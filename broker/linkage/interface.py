@@ -24,7 +24,9 @@ from broker.linkage.crypto import (
 )
 from broker.linkage.partners import Directory, Partner, agency_uri
 from schemas.errors import Refusal
+from schemas.items import layouts
 from schemas.law import Agency, table_at
+from schemas.law.necessity import necessary_items
 from schemas.law.roles import roles
 from schemas.messages import (
     AnswerControl,
@@ -51,7 +53,7 @@ from schemas.messages import (
 PARTNER, ROLE, SIGN, SEAL = "partner", "role", "sign", "seal"
 OPEN, VERIFY, REPLAY, INWARD = "open", "verify", "replay", "inward"
 
-# After these, the permit is none that an answer could rest on.
+# After these at the first step, the permit is none that an answer could rest on.
 _NO_ANSWER = frozenset(("L-101", "L-102", "L-105", "L-106", "L-107", "L-305"))
 
 M = TypeVar("M")
@@ -99,6 +101,7 @@ class LinkageInterface:
                 request.information,
                 request.requested_at,
             )
+            self._necessity(request.law_row, request.layout, request.items)
         except _Stop as stop:
             return stop.failed
         control = encode(
@@ -183,9 +186,10 @@ class LinkageInterface:
                 control.information,
                 control.requested_at,
             )
+            self._necessity(control.law_row, control.layout, control.items)
             business = self._open("inquiry", delivery, partner)
             subjects = tuple(_built(InquirySubject, s) for s in business.subjects)
-            if len(subjects) != control.subjects:
+            if not subjects or len(subjects) != control.subjects:
                 raise _Stop(VERIFY, "L-305", "subjects")
         except _Stop as stop:
             return stop.failed
@@ -215,7 +219,7 @@ class LinkageInterface:
         self, delivery: Delivery, failed: Failed, now: datetime, salt: bytes
     ) -> outgoing.MessageQueued | None:
         """Tell the inquirer that its message was refused; None where there is nobody to be told."""
-        if delivery.kind != "inquiry" or failed.refusal.code in _NO_ANSWER:
+        if delivery.kind != "inquiry" or (failed.step == PARTNER and failed.refusal.code in _NO_ANSWER):
             return None
         permit = self._note(Permit, delivery)
         # An id of its own: if the genuine message comes after a forged one, its answer finds its place free.
@@ -303,6 +307,12 @@ class LinkageInterface:
             raise _Stop(ROLE, "L-104") from error
         if table.version != version or table.permits(inquirer, provider, row, information) is None:
             raise _Stop(ROLE, "L-104")
+
+    def _necessity(self, row: str, layout: str, items: tuple[str, ...]) -> None:
+        """No item beyond what the affair needs (R-087). An unknown layout is refused further in (I-206)."""
+        for known in layouts():
+            if known.key == layout and not set(items) <= set(necessary_items(row, known)):
+                raise _Stop(ROLE, "L-104", "items")
 
     def _open(self, kind: str, delivery: Delivery, sender: Partner) -> Business:
         """Open, then verify; the business part belongs to this control part or the message is refused."""

@@ -3,10 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from cryptography import x509
 
-from broker.linkage.crypto import CertificateInvalid, Identity, Signer, check_certificate, identity
+from broker.linkage.crypto import (
+    CertificateInvalid,
+    Identity,
+    Signer,
+    check_certificate,
+    check_sealing_key,
+    identity,
+)
 from schemas.law import Agency
 from schemas.messages import Malformed, pack, unpack
 
@@ -52,7 +60,7 @@ def sign_directory(entries: list[DirectoryEntry], signer: Signer) -> bytes:
 
 def read_directory(data: bytes, authority: x509.Certificate, now: datetime) -> Directory:
     """Raises Malformed or CertificateInvalid; a partner whose certificate fails is in it all the same,
-    and is refused when a message of its own is checked."""
+    and is refused when a message of its own is checked. One whose keys cannot be read is left out."""
     try:
         body, signature, certificate = unpack(data)
         network = identity(x509.load_der_x509_certificate(certificate))
@@ -61,9 +69,19 @@ def read_directory(data: bytes, authority: x509.Certificate, now: datetime) -> D
             raise CertificateInvalid("the directory is not signed by the network")
         partners = {}
         for entry in unpack(body):
-            who = identity(x509.load_der_x509_certificate(entry["certificate"]))
-            agency = Agency(entry["code"], entry["name"], entry["kind"])
-            partners[agency.code] = Partner(agency, who, entry["sealing_key"])
+            partner = _partner(entry)
+            if partner is not None:
+                partners[partner.agency.code] = partner
     except (ValueError, TypeError, KeyError) as error:
         raise Malformed("not a directory") from error
     return Directory(network, partners)
+
+
+def _partner(entry: Mapping[str, Any]) -> Partner | None:
+    """None where the entry cannot be read: that agency is unknown here, and the others are not."""
+    try:
+        who = identity(x509.load_der_x509_certificate(entry["certificate"]))
+        check_sealing_key(entry["sealing_key"])
+        return Partner(Agency(entry["code"], entry["name"], entry["kind"]), who, entry["sealing_key"])
+    except (CertificateInvalid, ValueError, TypeError, KeyError):
+        return None

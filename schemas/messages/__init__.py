@@ -171,8 +171,8 @@ def build(kind: type[M], values: Mapping[str, Any]) -> M:
     """Make a message part from a map, checking names and types."""
     known = {f.name: str(f.type) for f in fields(kind)}  # type: ignore[arg-type] # every kind is a dataclass
     if set(known) != set(values):
-        wrong = sorted(set(known) ^ set(values))
-        raise Malformed(f"{kind.__name__}: unexpected or missing {', '.join(map(ascii, wrong))}")
+        wrong = sorted(map(ascii, set(known) ^ set(values)))  # a name may be bytes: msgpack allows it
+        raise Malformed(f"{kind.__name__}: unexpected or missing {', '.join(wrong)}")
     for name, wanted in known.items():
         if not _CHECKS[_type_name(wanted)](values[name]):
             raise Malformed(f"{kind.__name__}: {name} has the wrong type")

@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 import trio
+from cryptography import x509
 
 from adapters.network.reference import codes, exchange, registration
 from adapters.network.reference.exchange import (
@@ -20,8 +21,8 @@ from adapters.network.reference.registration import AgencyRegistered
 from broker.addressing.staging import Staging
 from broker.ledger.folder import LedgerFolder
 from broker.ledger.ledger import Change, StreamMoved, Unit
-from broker.linkage.crypto import Signer
-from broker.linkage.partners import DirectoryEntry, sign_directory
+from broker.linkage.crypto import CertificateInvalid, Signer, check_sealing_key, identity
+from broker.linkage.partners import DirectoryEntry, agency_uri, sign_directory
 from schemas.errors import Refusal
 from schemas.law import Agency, LawTable, table_at
 from schemas.messages import (
@@ -71,20 +72,29 @@ class NetworkCore:
             poll.cancel()
 
     @contextmanager
-    def _poll(self, wait: float) -> Iterator[None]:
-        with trio.move_on_after(wait) as scope:
+    def _poll(self) -> Iterator[trio.CancelScope]:
+        """A long poll looks before it waits: its caller sets the deadline in between."""
+        with trio.CancelScope() as scope:
             self._polls.add(scope)
             try:
-                yield
+                yield scope
             finally:
                 self._polls.discard(scope)
 
     # -- registration ---------------------------------------------------------------------------------
 
     async def register(self, sender: str, certificate: bytes, sealing_key: bytes) -> Refusal | None:
+        """Take an agency's keys. Refusals: N-101; N-111 for keys that cannot be read; N-102 for another's."""
         agency = self._admitted.get(sender)
         if agency is None:
             return Refusal("N-101")
+        try:
+            named = identity(x509.load_der_x509_certificate(certificate)).uri
+            check_sealing_key(sealing_key)
+        except (CertificateInvalid, ValueError, TypeError):
+            return Refusal("N-111")
+        if named != agency_uri(sender):
+            return Refusal("N-102")
         wanted = AgencyRegistered(agency.code, agency.name, agency.kind, certificate, sealing_key)
         key = registration.stream(sender)
         while True:
@@ -148,18 +158,24 @@ class NetworkCore:
         return verdicts
 
     async def issued_codes(self, agency: str, wait: float) -> list[tuple[str, str]]:
-        """(acquisition number, link code) that wait for an agency, at most `wait` seconds from now."""
-        with self._poll(wait):
-            while True:
-                signal = self._staged
-                if found := await trio.to_thread.run_sync(self._staging.of, agency):
-                    return found
+        """(acquisition number, link code) that wait for an agency; `wait` seconds at most for the first."""
+        found: list[tuple[str, str]] = []
+        with self._poll() as poll:
+            signal = self._staged
+            found = await self._staged_for(agency)
+            poll.deadline = trio.current_time() + wait
+            while not found:
                 await signal.wait()
-        return []
+                signal = self._staged
+                found = await self._staged_for(agency)
+        return found
+
+    async def _staged_for(self, agency: str) -> list[tuple[str, str]]:
+        return await trio.to_thread.run_sync(self._staging.of, agency)
 
     async def forget_numbers(self, agency: str, numbers: Sequence[str]) -> None:
         """The agency has its codes: the acquisition numbers are not kept any longer (Act art. 21-2(3))."""
-        own = {number for number, _ in await trio.to_thread.run_sync(self._staging.of, agency)}
+        own = {number for number, _ in await self._staged_for(agency)}
         await trio.to_thread.run_sync(self._staging.drop, [n for n in numbers if n in own])
 
     # -- messages -------------------------------------------------------------------------------------
@@ -305,10 +321,14 @@ class NetworkCore:
                 note_signature=self._signer.sign(note),
             )
             try:
-                await self._record(f"answer/{sender}/{control.message_id}", number, len(recorded), happened)
+                first = await self._record(
+                    f"answer/{sender}/{control.message_id}", number, len(recorded), happened
+                )
             except StreamMoved:
                 continue
-            return NetworkVerdict(control.message_id, number, "", at, "")
+            if first.digest != digest:
+                return NetworkVerdict(control.message_id, number, "N-107", at, "")
+            return NetworkVerdict(control.message_id, number, "", first.decided_at, "")
 
     async def _record(self, message_id: str, number: str, seen: int, happened: Any) -> Any:
         """Append, and return the event that stands: this one, or the first one of a repeated message."""
@@ -336,20 +356,24 @@ class NetworkCore:
     # -- mailboxes ------------------------------------------------------------------------------------
 
     async def mailbox(self, agency: str, after: int, wait: float) -> list[Delivery]:
-        """What lies in a mailbox behind a position; waits up to `wait` seconds for the first item."""
-        with self._poll(wait):
-            while True:
-                end = self.ledger.position
-                await self.follower.reach(end)
-                rows = await self.follower.query(
-                    "SELECT position FROM mailbox WHERE agency = ? AND position > ? "
-                    "ORDER BY position LIMIT ?",
-                    (agency, after, MAILBOX_BATCH),
-                )
-                if rows:
-                    return [_delivery(r) for r in await self.ledger.at([row[0] for row in rows])]
-                await self.ledger.wait_beyond(end)
-        return []
+        """What lies in a mailbox behind a position; waits `wait` seconds at most for the first item."""
+        found: list[Delivery] = []
+        with self._poll() as poll:
+            end = self.ledger.position
+            found = await self._lying(agency, after, end)
+            poll.deadline = trio.current_time() + wait
+            while not found:
+                end = await self.ledger.wait_beyond(end)
+                found = await self._lying(agency, after, end)
+        return found
+
+    async def _lying(self, agency: str, after: int, end: int) -> list[Delivery]:
+        await self.follower.reach(end)
+        rows = await self.follower.query(
+            "SELECT position FROM mailbox WHERE agency = ? AND position > ? ORDER BY position LIMIT ?",
+            (agency, after, MAILBOX_BATCH),
+        )
+        return [_delivery(r) for r in await self.ledger.at([row[0] for row in rows])]
 
 
 def _delivery(recorded: Any) -> Delivery:

@@ -137,6 +137,8 @@ def decide_permit(
         or table.permits(inquirer, provider, control.law_row, control.information) is None
     ):
         return Refusal("N-103")
+    if control.subjects < 1:
+        return Refusal("N-111", "subjects")
     if len(persons) != control.subjects or not all(persons):
         return Refusal("N-105")
     return None if all(provider_codes) else Refusal("N-106")
