@@ -66,8 +66,8 @@ FAILED = Problem(
 LOGGED_OUT = Problem(
     "ログアウトしました",
     "You are logged out",
-    "この画面では、もう記録を表示できません。ダウンロードした証明は、この端末に残っています。",
-    "Records can no longer be shown here. Proofs that you downloaded are still on this device.",
+    "この画面では、もう記録を表示できません。証明をダウンロードしたときは、そのファイルがこの端末に残っています。",
+    "Records can no longer be shown here. Any proof that you downloaded is still on this device.",
     "もう一度見るときは、窓口で新しいリンクを受け取ってください。",
     "To look again, ask the office for a new link.",
 )

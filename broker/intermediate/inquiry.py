@@ -23,7 +23,7 @@ class InquiryRequested:
 
     inquiry_id: str
     persons: tuple[str, ...]
-    staff_id: str
+    staff_id: str = personal()
     office: str
     official_role: str
     inquirer: str
