@@ -23,7 +23,6 @@ class InquiryRequested:
 
     inquiry_id: str
     persons: tuple[str, ...]
-    staff_id: str = personal()
     office: str
     official_role: str
     inquirer: str
@@ -40,6 +39,7 @@ class InquiryRequested:
     requested_at: str
     non_disclosure: bool
     digest: str
+    staff_id: str = personal()
     subjects: tuple[str, ...] = personal()
 
 
