@@ -45,7 +45,9 @@ from ops.daemons import ADDRESSING, AGENCY_EVENTS, AGENCY_PROJECTIONS
 from ops.logs import JST
 from ops.synthetic import income_of, make_people, residents_of
 from schemas.errors import Refusal
+from schemas.items import layout
 from schemas.law import Agency
+from schemas.law.necessity import necessary_items
 from schemas.messages import Delivery, NetworkVerdict
 
 START = datetime(2026, 11, 21, 9, 30, tzinfo=JST)
@@ -88,6 +90,14 @@ def income(index: int, year: str = YEAR) -> dict[str, Any]:
     return {**record.payload, "total_income": asked, "annual_tax": unasked}
 
 
+NECESSARY = necessary_items(ROW, layout(LAYOUT))
+
+
+def asked_of(index: int, year: str = YEAR) -> dict[str, Any]:
+    """What an answer under row 81 says about one of PEOPLE."""
+    return {item: income(index, year)[item] for item in NECESSARY}
+
+
 def order(request_id: str, *people: int, **changes: Any) -> InquiryOrder:
     """連携市 asks 見本市 about people under row 81."""
     subjects = tuple(resident(ASKING, index) for index in people)
@@ -126,6 +136,7 @@ class Keys:
     """The certificates of everybody: for messages valid from START on, for lines (TLS) from now on."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._messages, self._lines = folder / "messages", folder / "lines"
         self._made = count()
         names = {"network": NETWORK, "registry": REGISTRY} | {a.code: agency_uri(a.code) for a in AGENCIES}
@@ -292,6 +303,10 @@ class Town:
     async def events(self) -> list[Recorded]:
         """Everything in the ledger of linkage and intermediate interface, opened."""
         return await events_of(self.platform.ledger)
+
+    async def of_kind(self, kind: Any) -> list[Any]:
+        """The events of one kind, opened."""
+        return [r.event for r in await self.events() if isinstance(r.event, kind)]
 
     async def log(self) -> list[dict[str, Any]]:
         """The linkage log, the oldest entry first."""

@@ -135,6 +135,8 @@ class Registry:
         try:
             message_id, at, clear, key_id, box = msgpack.unpackb(stored.state, use_list=False)
             values = dict(clear)
+            if key_id is not None and not (isinstance(key_id, str) and isinstance(box, bytes)):
+                raise TypeError("not a sealed part")
         except (ValueError, TypeError) as error:
             raise UnreadableEvent(f"position {stored.id}: not the bytes of an event") from error
         stream, version = str(stored.originator_id), stored.originator_version
@@ -150,7 +152,7 @@ class Registry:
             for step in range(int(number), wire.version):
                 values = wire.upgrades[step](values)
             domain_event = cls(**values)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UnreadableEvent(
                 f"position {stored.id}: {stored.topic} does not fit {cls.__name__}"
             ) from error

@@ -46,7 +46,7 @@ def events_of(name: str, number: int) -> tuple[Any, ...]:
 
 
 async def _append(folder: Path, name: str) -> None:
-    """For each line of input, a round: every writer appends one unit, and tells of it once it is acknowledged.
+    """For each line of input, a round: every writer appends one unit, and tells of it once it is stored.
 
     It tells message id, first and last position. Each unit also extends the one stream that all share.
     """

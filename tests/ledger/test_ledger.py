@@ -266,6 +266,28 @@ async def test_a_commit_that_has_begun_is_finished(
     assert ledger.store.head().size == 2
 
 
+async def test_a_writer_cancelled_at_any_moment_knows_what_it_did(place: Place, vault: Vault) -> None:
+    """Also between taking a unit and beginning its commit: which comes first, trio decides by lot."""
+    kinds: set[type] = set()
+    for number in range(40):
+        ledger = Ledger("test", place.store, REGISTRY, vault, clock)
+        results = Results(ledger)
+        name = f"m{number}"
+        async with trio.open_nursery() as outer, trio.open_nursery() as inner:
+            await inner.start(ledger.run)
+            outer.start_soon(results.append, one(name))
+            outer.start_soon(_cancel, inner.cancel_scope)
+        result = results.of[name]
+        assert not isinstance(result, Unknown)
+        assert (name in place.store.outcomes([name])) == isinstance(result, Outcome)
+        kinds.add(type(result))
+    assert kinds == {Outcome, NotStored}
+
+
+async def _cancel(scope: trio.CancelScope) -> None:
+    scope.cancel()
+
+
 async def test_waiting_for_the_ledger_to_grow(on_file: Ledger, nursery: trio.Nursery, tmp_path: Path) -> None:
     await nursery.start(on_file.run)
     reached: list[int] = []

@@ -66,7 +66,7 @@ def test_the_references_agree(size: int) -> None:
     assert reference_root(0, size) == plain_root(LEAVES[:size])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(steps=st.lists(sizes, max_size=6))
 def test_growing_in_any_steps_gives_the_same_root(steps: list[int]) -> None:
     size, frontier = 0, Frontier()
@@ -77,7 +77,7 @@ def test_growing_in_any_steps_gives_the_same_root(steps: list[int]) -> None:
         assert len(frontier) == end.bit_count()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(start=st.sampled_from([0, 65_536 - 260]), steps=st.lists(st.integers(0, 600), min_size=1, max_size=5))
 def test_tiles_grown_in_any_steps_are_the_same(tiles: Tiles, start: int, steps: list[int]) -> None:
     """A partial tile is what the full one begins with, so that only ever its end is written."""
@@ -108,7 +108,7 @@ def test_a_tile_holds_the_hashes_of_its_level(tiles: Tiles) -> None:
     assert tiles[2, 0] == reference_root(0, 65_536)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=st.data(), size=sizes)
 def test_every_leaf_is_proved_included(tiles: Tiles, data: st.DataObject, size: int) -> None:
     index = data.draw(st.one_of(st.integers(0, size - 1), st.sampled_from([0, size - 1])))
@@ -129,7 +129,7 @@ def test_every_leaf_is_proved_included(tiles: Tiles, data: st.DataObject, size: 
             verify_inclusion(LEAVES[index], index, size, proof[:-1], root)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(pair=st.tuples(sizes, sizes))
 def test_every_tree_is_proved_to_go_on_from_every_smaller_one(tiles: Tiles, pair: tuple[int, int]) -> None:
     old, new = sorted(pair)

@@ -195,7 +195,7 @@ def test_a_value_of_another_type(ledger: Path, column: str, position: int) -> No
     assert after(ledger, replace_value(column, position, lambda old: 5)).wrong_position == position
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(position=st.integers(1, EVENTS), index=st.integers(0, 10_000), bits=st.integers(1, 255))
 def test_any_byte_of_any_state(flippable: Path, position: int, index: int, bits: int) -> None:
     kept: list[bytes] = []
