@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ import trio
 
 from adapters.business.client import BusinessClient
 from adapters.business.files import read_inquiries, read_residents, read_staff
+from adapters.business.form import LINE
 from adapters.business.income import read_income
 from adapters.business.lists import write_errors, write_results
 from adapters.business.records import ErrorLine, InquiryRecord, ResultRecord
@@ -26,6 +28,8 @@ READERS: dict[str, Callable[[Path], Iterator[Any]]] = {
     "income": read_income,
     "staff": read_staff,
 }
+# The item at fault where the refusal of a record does not name one.
+ITEMS = {"A-102": "団体内統合宛名番号", "A-103": "個人番号", "B-007": "団体内統合宛名番号"}
 STATES = {
     "asked": "受付済",
     "waiting": "照会中",
@@ -61,7 +65,7 @@ def load(config: AgencyConfig, kind: str, file: Path, errors: Path) -> int:
         return fail("S-106", str(error))
     except OSError as error:
         return fail("S-104", f"{file.name}: {error.strerror}")
-    write_errors(errors, faults)
+    write_errors(errors, sorted(faults, key=attrgetter("line")))
     console.print(
         f"登録 {taken} 件 エラー {len({f.line for f in faults})} 件 (accepted / errors) → {errors.name}"
     )
@@ -77,7 +81,7 @@ async def _load(door: BusinessClient, kind: str, file: Path) -> tuple[int, list[
             verdicts = await door.send([record for _, record in batch])
             for (line, _), (code, detail) in zip(batch, verdicts, strict=True):
                 if code:
-                    faults.append(ErrorLine(line, detail, code, ""))
+                    faults.append(ErrorLine(line, detail or ITEMS.get(code, LINE), code, ""))
                 else:
                     taken += 1
             progress.advance(task, len(batch))
@@ -111,7 +115,7 @@ def inquire(config: AgencyConfig, file: Path, results: Path, errors: Path, patie
         return fail("S-106", str(error))
     except OSError as error:
         return fail("S-104", f"{file.name}: {error.strerror}")
-    write_errors(errors, faults)
+    write_errors(errors, sorted(faults, key=attrgetter("line")))
     unfit = write_results(results, layouts, rows)
     answered = sum(row.payload is not None for row in rows)
     wrong = len(faults) + len(unfit)

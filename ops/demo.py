@@ -378,14 +378,15 @@ def show_outcomes(folder: Path, held: int) -> int:
     for row in _rows(folder / "output" / "errors.csv"):
         prefix = "repeat" if row["コード"] == "I-105" else "malformed"
         outcomes[prefix]["エラーリスト", row["コード"]] += 1
-    table = Table(
-        "照会の種類", "件数", "結果", "コード", "理由", title="照会200件の結果 (what became of 200 inquiries)"
-    )
+    table = Table(title="照会200件の結果 (what became of 200 inquiries)")
+    for column in ("照会の種類", "件数", "結果", "コード", "理由"):
+        table.add_column(column, overflow="fold")
     total = 0
     for kind in KINDS:
         for (state, code), count in sorted(outcomes[kind.prefix].items()):
             total += count
-            table.add_row(kind.title, str(count), state, code, entry(code).cause_ja if code else "")
+            reason = entry(code).cause_ja.partition("。")[0] if code else ""
+            table.add_row(kind.title, str(count), state, code, reason)
     table.add_section()
     table.add_row("計 (total)", str(total))
     console.print(table)

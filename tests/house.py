@@ -371,7 +371,8 @@ class House:
         await nursery.start(self.network.follower.run)
         if sockets:
             await self._serve(nursery, "network")
-        self.handlers["registry"] = RegistryServer(self.register, self.line("registry", "network")).handle
+        self.registry_line = self.line("registry", "network")
+        self.handlers["registry"] = RegistryServer(self.register, self.registry_line).handle
         if sockets:
             await self._serve(nursery, "registry")
         for agency in AGENCIES:

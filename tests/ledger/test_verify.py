@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from broker.ledger.folder import checkpoint_signer
 from broker.ledger.merkle import extend_tiles, leaf_hash
-from broker.ledger.notes import NoteInvalid, NoteSigner
+from broker.ledger.notes import NoteInvalid, NoteSigner, NoteVerifier
 from broker.ledger.sqlite import LedgerDatastore, SQLiteStore
 from broker.ledger.store import StoredUnit
 from broker.ledger.vault import Vault
@@ -141,6 +142,26 @@ def test_a_store_on_bytes_of_its_own_is_sound(tmp_path: Path) -> None:
     assert verdict(tmp_path / "events.sqlite") == Verdict(3)
 
 
+def test_a_stream_whose_versions_do_not_count_up(tmp_path: Path) -> None:
+    """Logged and signed as it is, by a writer that broke the contract."""
+    sound, broken = unit("m1", ("a", 0, 2)), unit("m2", ("a", 6, 1))
+    store = open_sqlite(tmp_path / "events.sqlite")
+    stored(store, sound, replace(broken, expected={"a": 2}))
+    store.close()
+    found = verdict(tmp_path / "events.sqlite")
+    assert (found.wrong_position, found.reason) == (3, "version 7 of its stream is out of order")
+
+
+def test_a_name_with_the_sign_for_what_cannot_be_read(tmp_path: Path) -> None:
+    """Bytes that are no text must not pass for that sign, which stands in their place elsewhere."""
+    store = open_sqlite(tmp_path / "events.sqlite")
+    stored(store, unit("m1", ("\ufffd", 0, 1)))
+    store.close()
+    assert verdict(tmp_path / "events.sqlite").ok
+    change = "UPDATE stored_events SET originator_id = CAST(x'ff' AS TEXT)"
+    assert after(tmp_path / "events.sqlite", lambda rows: rows.execute(change)).wrong_position == 1
+
+
 def test_a_ledger_that_is_being_written(ledger: Path) -> None:
     """What is appended while the check runs is neither checked nor taken for damage."""
     store = open_sqlite(ledger)
@@ -242,6 +263,11 @@ def test_a_row_inserted(ledger: Path, position: int) -> None:
         )
 
     assert after(ledger, change).wrong_position == position
+
+
+def test_the_last_row_moved_away(ledger: Path) -> None:
+    change = "UPDATE stored_events SET rowid = 700 WHERE rowid = 600"
+    assert after(ledger, lambda rows: rows.execute(change)).wrong_position == EVENTS
 
 
 def test_two_rows_exchanged(ledger: Path) -> None:
@@ -378,6 +404,17 @@ def test_a_checkpoint_that_is_no_text(ledger: Path) -> None:
 def test_a_checkpoint_in_place_of_another(ledger: Path) -> None:
     def change(rows: Rows) -> None:
         rows.execute("UPDATE checkpoint SET note = ? WHERE size = 256", (note_of(rows, 257),))
+
+    assert after(ledger, change).wrong_position == span_of(256)[0]
+
+
+def test_a_checkpoint_that_signs_another_size(ledger: Path) -> None:
+    """Validly signed over the right root: only its size is not that of the tree."""
+
+    def change(rows: Rows) -> None:
+        made = NoteVerifier(SIGNER.verifier_key).checkpoint(note_of(rows, 256))
+        note = checkpoint_signer(SIGNER)(255, made.root)
+        rows.execute("UPDATE checkpoint SET note = ? WHERE size = 256", (note,))
 
     assert after(ledger, change).wrong_position == span_of(256)[0]
 

@@ -34,9 +34,17 @@ PROCESSES = (ASKING[0], ANSWERING[0], "network", "registry")
 
 
 def table(said: str) -> list[list[str]]:
-    """The rows of the printed table: kind, count, state, code, reason."""
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.splitlines() if "│" in line]
-    return [row for row in rows if len(row) == 5]
+    """The rows of the printed table: kind, count, state, code, reason. A line without a count goes on."""
+    rows: list[list[str]] = []
+    for line in said.splitlines():
+        cells = [cell.strip() for cell in line.split("│")[1:-1]]
+        if len(cells) != 5:
+            continue
+        if cells[1]:
+            rows.append(cells)
+        else:
+            rows[-1] = [above + below for above, below in zip(rows[-1], cells, strict=True)]
+    return rows
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -68,8 +76,8 @@ def test_every_line_that_was_not_answered_names_a_code_of_the_catalogue_and_its_
     assert len(refused) >= 10
     for _, _, _, code, reason in refused:
         assert code in codes()
-        assert entry(code).cause_ja.startswith(reason.rstrip(" …"))
         assert reason
+        assert entry(code).cause_ja.startswith(reason)
 
 
 @pytest.mark.req("R-177")

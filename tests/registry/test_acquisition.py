@@ -1,11 +1,11 @@
-"""Getting link codes, from addressing through the registry and the network and back, with nothing left over."""
+"""Getting link codes: from addressing through registry and network and back, with nothing left over."""
 
 from pathlib import Path
 
 import pytest
 import trio
 
-from adapters.http import Response, Unreachable
+from adapters.http import Unreachable
 from broker.intermediate.link_code import LinkCodeAcquired
 from tests.house import (
     AGENCIES,
@@ -149,4 +149,3 @@ async def test_while_the_line_is_cut_the_acquirer_waits_and_then_goes_on(
     monkeypatch.setattr(town.registry, "acquire", sometimes)
     await Forgotten(town, monkeypatch).run()
     assert len(await town.of_kind(LinkCodeAcquired)) == 2
-    assert Response is not None

@@ -4,13 +4,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import trio
 
 from adapters.http import Client, Response, Unreachable, client_context
 from adapters.registry.client import RegistryClient
 from schemas.errors import Refused
 from schemas.messages import pack, unpack
-from tests.house import ASKING, PEOPLE, House, Keys, Line, open_house
+from tests.house import ASKING, PEOPLE, House, Keys, files_with, open_house
 
 NUMBER, KNOWN = "a" * 32, PEOPLE[0].individual_number
 
@@ -78,30 +77,24 @@ async def test_what_is_no_request_is_refused(
 
 
 async def test_without_the_network_the_registry_says_so_and_promises_nothing(
-    house: House, keys: Keys, monkeypatch: pytest.MonkeyPatch
+    house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def cut(*_: object, **__: object) -> Response:
         raise Unreachable("the line is cut")
 
-    ((number, individual),) = [(NUMBER, KNOWN)]
+    through = house.asking.registry
     with monkeypatch.context() as patch:
-        patch.setattr(Line, "request", cut)
-        handler = house.handlers["registry"]
-        with pytest.raises(Unreachable):
-            await house.asking.registry.acquire([(number, individual)])
-    assert handler is house.handlers["registry"]
-    assert await house.asking.registry.acquire([(number, individual)]) == [""]
+        patch.setattr(house.registry_line, "request", cut)
+        with pytest.raises(Refused, match="S-103"):
+            await through.acquire([(NUMBER, KNOWN)])
+    assert await through.acquire([(NUMBER, KNOWN)]) == [""]
 
 
 @pytest.mark.req("R-116")
 async def test_nothing_of_an_acquisition_stays_at_the_registry(served: House) -> None:
-    """It has no place to keep anything: the number goes through, and only the network has it afterwards."""
-    before = {file for file in served.folder.rglob("*") if file.is_file()}
+    """The number goes through it, and only the network has it afterwards."""
     assert await served.asking.registry.acquire([(NUMBER, KNOWN)]) == [""]
-    with trio.move_on_after(0):
-        await trio.lowlevel.checkpoint()
-    holding = {
-        file for file in served.folder.rglob("*") if file.is_file() and NUMBER.encode() in file.read_bytes()
-    }
-    assert {str(file.relative_to(served.folder)) for file in holding} == {"network/staging.sqlite"}
-    assert not {file for file in before if "registry" in str(file.relative_to(served.folder))}
+    assert files_with(served.folder, NUMBER) == ["network/staging.sqlite"]
+    assert await served.asking.client.codes()
+    await served.asking.client.forget([NUMBER])
+    assert files_with(served.folder, NUMBER) == []
