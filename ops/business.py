@@ -15,7 +15,7 @@ from adapters.business.income import read_income
 from adapters.business.lists import write_errors, write_results
 from adapters.business.records import ErrorLine, InquiryRecord, ResultRecord
 from adapters.http import Client, Unreachable, client_context
-from adapters.platform.inprocess import InquiryResult
+from adapters.platform.asking import InquiryResult
 from adapters.portal.article23 import lines
 from ops.config import AgencyConfig, address
 from ops.terminal import console, fail, progress_bar

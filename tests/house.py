@@ -25,7 +25,8 @@ from adapters.network.client import NetworkClient
 from adapters.network.reference import core as network
 from adapters.network.reference.server import NetworkServer
 from adapters.network.worker import NetworkWorker
-from adapters.platform.inprocess import InquiryOrder, InquiryResult, Platform
+from adapters.platform.asking import InquiryOrder, InquiryResult
+from adapters.platform.inprocess import Platform
 from adapters.registry.acquirer import Acquirer
 from adapters.registry.client import RegistryClient
 from adapters.registry.reference import RegistryServer

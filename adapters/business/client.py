@@ -8,7 +8,7 @@ import trio
 
 from adapters.business.records import InquiryRecord, ReplicaRecord, ResidentRecord, StaffRecord
 from adapters.http import Client, Unreachable
-from adapters.platform.inprocess import InquiryResult
+from adapters.platform.asking import InquiryResult
 from broker.intermediate.records import ProvisionRecord
 from schemas.messages import Malformed, pack, unpack
 

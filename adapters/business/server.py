@@ -9,7 +9,8 @@ from typing import Any
 import trio
 
 from adapters.http import Request, Response, Unreachable
-from adapters.platform.inprocess import InquiryOrder, Platform
+from adapters.platform.asking import InquiryOrder
+from adapters.platform.inprocess import Platform
 from broker.addressing.office import Addressing
 from broker.intermediate.staff import AuthorityGranted
 from broker.linkage.crypto import CertificateInvalid, identity
@@ -97,8 +98,9 @@ class BusinessServer:
         """Results of requests; given `wait` seconds, as soon as none is open or the time is up."""
         requests, platform = list(values["requests"]), self._platform
         with trio.move_on_after(min(float(values["wait"]), MAX_WAIT)):
+            end = platform.ledger.position
             while await platform.open_inquiries(requests):
-                await platform.ledger.wait_beyond(platform.ledger.position)
+                end = await platform.ledger.wait_beyond(end)
         return await platform.results(requests)
 
     async def _link(self, integrated_number: Any) -> str:

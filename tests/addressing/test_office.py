@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from adapters.platform.inprocess import AddressingPort
+from adapters.platform.desk import AddressingPort
 from broker.addressing.office import Addressing
 from broker.intermediate.link_code import LinkCodeAcquired
 from schemas.codes import integrated_number

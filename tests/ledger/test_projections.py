@@ -265,7 +265,10 @@ def test_a_second_projection_catches_up_alone(store: MemoryStore, vault: Vault, 
     fill(store, vault, 50)
     both = open_tables(Seen(), Totals())
     # Seen would fail if any event came to it again.
-    assert both.catch_up(store, REGISTRY) == BATCH + 350
+    told: list[int] = []
+    assert both.catch_up(store, REGISTRY, progress=told.append) == BATCH + 350
+    # From where it meets the other they go on together: nothing is read twice.
+    assert told == [BATCH, BATCH + 300, BATCH + 350]
     assert positions(both) == list(range(1, BATCH + 351))
     assert both.query("SELECT amount FROM total") == [(sum(range(1, BATCH + 350, 2)),)]
     alone = open_tables(Totals(), name="alone.sqlite")

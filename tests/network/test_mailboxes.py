@@ -19,6 +19,15 @@ async def asked(house: House, *request_ids: str) -> None:
         assert [verdict.code for verdict in await house.asking.send()] == [""]
 
 
+async def shown(party: Any, sql: str) -> None:
+    """Wait until a projection of a party has rows of this kind."""
+    end = party.ledger.position
+    await party.follower.reach(end)
+    while not await party.follower.query(sql):
+        end = await party.ledger.wait_beyond(end)
+        await party.follower.reach(end)
+
+
 async def test_a_mailbox_is_read_on_from_any_place(wired: House) -> None:
     await asked(wired, "q-1", "q-2", "q-3")
     client = wired.answering.client
@@ -122,9 +131,9 @@ async def test_the_agencys_own_loops_carry_an_inquiry_there_and_back(wired: Hous
             for number in range(6):
                 orders.start_soon(wired.asking.platform.inquire, order(f"q-{number}", number % 3))
         names = [f"q-{number}" for number in range(6)]
-        ledger = wired.asking.platform.ledger
+        end = wired.asking.platform.ledger.position
         while await wired.asking.platform.open_inquiries(names):
-            await ledger.wait_beyond(ledger.position)
+            end = await wired.asking.platform.ledger.wait_beyond(end)
         nursery.cancel_scope.cancel()
     assert {result.state for result in await wired.asking.platform.results(names)} == {"answered"}
 
@@ -137,11 +146,8 @@ async def test_after_a_restart_a_worker_goes_on_where_the_mailbox_was_read_to(
         await asked(house, "q-1")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(house.answering.worker().run)
-            follower = house.core.follower
-            while not await follower.query("SELECT 1 FROM exchange WHERE answered_at <> ''"):
-                await house.core.ledger.wait_beyond(house.core.ledger.position)
-            while not await house.answering.rows("SELECT 1 FROM mailbox_place"):
-                await house.answering.platform.ledger.wait_beyond(house.answering.platform.ledger.position)
+            await shown(house.core, "SELECT 1 FROM exchange WHERE answered_at <> ''")
+            await shown(house.answering.platform, "SELECT 1 FROM mailbox_place")
             nursery.cancel_scope.cancel()
         place = (await house.answering.mail())[-1].position
     async with open_house(tmp_path, keys, opening=2) as house:
