@@ -29,7 +29,10 @@ class _OnAFile(upstream.RecorderTestCase):
         self.path = tmp_path / "events.sqlite"
 
     def create_recorder(self) -> SQLiteStore:
-        store = SQLiteStore(LedgerDatastore(self.path, originator_id_type="uuid"), sign)
+        datastore = LedgerDatastore(self.path, originator_id_type="uuid")
+        # Upstream lets ten threads queue for the one connection that writes; how long depends on the machine.
+        datastore.pool.pool_timeout = 600
+        store = SQLiteStore(datastore, sign)
         self.addCleanup(self.check, store)
         return store
 

@@ -72,6 +72,8 @@ def test_an_item_has_to_be_there_and_of_its_type(kind: Any, item: str) -> None:
 def test_an_item_that_is_not_defined_is_refused(kind: Any, name: Any) -> None:
     with pytest.raises(Malformed, match=kind.__name__):
         build(kind, {**asdict(sample(kind)), name: "x"})
+    with pytest.raises(Malformed, match=kind.__name__):
+        build(kind, {name: "x", "other": "x"})
 
 
 @pytest.mark.parametrize("kind", NOTES)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import msgpack
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -154,7 +155,7 @@ async def test_a_code_of_another_agency_is_worth_nothing(wired: House) -> None:
 @pytest.mark.req("R-046")
 async def test_names_that_are_bytes_do_not_spoil_the_batch_they_are_in(wired: House) -> None:
     good = await queued(wired.asking)
-    strange = replace(good, control=b"\x81" + b"\xc4\x04kind" + b"\xaeInquiryControl")
+    strange = replace(good, control=msgpack.packb({"kind": "InquiryControl", "version": 1, b"office": 1}))
     verdicts = await wired.asking.client.submit([strange, good, strange])
     assert [verdict.code for verdict in verdicts] == ["N-111", "", "N-111"]
 
