@@ -52,4 +52,4 @@ lock: $(VENV)/test
 	  esac) || exit 1; done
 
 clean:
-	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .requirements.json
+	rm -rf $(VENV) .demo .rebuilt .mypy_cache .pytest_cache .ruff_cache .hypothesis .requirements.json

@@ -14,7 +14,7 @@ from broker.ledger.notes import Checkpoint, NoteSigner
 from broker.ledger.projections import Follower, Projection, ProjectionTables
 from broker.ledger.sqlite import LedgerDatastore, SQLiteStore
 from broker.ledger.store import SignCheckpoint
-from broker.ledger.vault import Vault
+from broker.ledger.vault import Vault, create_private_file
 
 EVENTS, PROJECTIONS, VAULT, VERIFIER_KEY = "events.sqlite", "projections.sqlite", "vault", "ledger.vkey"
 
@@ -43,7 +43,8 @@ class LedgerFolder:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.vault = Vault(folder / VAULT)
         signer = note_signer(self.vault, origin)
-        (folder / VERIFIER_KEY).write_text(signer.verifier_key + "\n")
+        if not (folder / VERIFIER_KEY).exists():
+            create_private_file(folder / VERIFIER_KEY, f"{signer.verifier_key}\n".encode())
         store = SQLiteStore(LedgerDatastore(folder / EVENTS), checkpoint_signer(signer))
         self.ledger = Ledger(origin, store, Registry(types), self.vault, clock)
         self.tables = ProjectionTables(folder / PROJECTIONS, projections)

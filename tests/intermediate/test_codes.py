@@ -72,6 +72,7 @@ async def test_the_conversion_table_shows_neither_codes_nor_numbers(house: House
     expected = {(vault.blind("person", number), vault.blind("link_code", c)) for number, c in codes.items()}
     assert set(rows) == expected
     assert not {text for row in rows for text in row} & {*codes, *codes.values()}
+    assert files_with(house.folder, *codes, *codes.values()) == []
 
 
 @pytest.mark.req("R-114")

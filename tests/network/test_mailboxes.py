@@ -12,6 +12,8 @@ from adapters.network.reference.codes import LinkCodeIssued
 from schemas.messages import InquiryControl, decode
 from tests.house import ASKING, PEOPLE, House, Keys, events_of, open_house, order, resident
 
+PATIENCE = 60.0  # seconds, so that what never happens fails instead of hanging
+
 
 async def asked(house: House, *request_ids: str) -> None:
     for request_id in request_ids:
@@ -21,11 +23,12 @@ async def asked(house: House, *request_ids: str) -> None:
 
 async def shown(party: Any, sql: str) -> None:
     """Wait until a projection of a party has rows of this kind."""
-    end = party.ledger.position
-    await party.follower.reach(end)
-    while not await party.follower.query(sql):
-        end = await party.ledger.wait_beyond(end)
+    with trio.fail_after(PATIENCE):
+        end = party.ledger.position
         await party.follower.reach(end)
+        while not await party.follower.query(sql):
+            end = await party.ledger.wait_beyond(end)
+            await party.follower.reach(end)
 
 
 async def test_a_mailbox_is_read_on_from_any_place(wired: House) -> None:
@@ -69,11 +72,12 @@ async def test_who_waits_at_a_mailbox_is_woken_by_a_message(
         came.extend(await wired.answering.client.mailbox(0))
 
     monkeypatch.setattr(wired.core.ledger, "wait_beyond", seen_to_wait)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(read)
-        await waiting.wait()
-        assert came == []
-        await asked(wired, "q-1")
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await waiting.wait()
+            assert came == []
+            await asked(wired, "q-1")
     assert [delivery.kind for delivery in came] == ["inquiry"]
 
 
@@ -132,8 +136,9 @@ async def test_the_agencys_own_loops_carry_an_inquiry_there_and_back(wired: Hous
                 orders.start_soon(wired.asking.platform.inquire, order(f"q-{number}", number % 3))
         names = [f"q-{number}" for number in range(6)]
         end = wired.asking.platform.ledger.position
-        while await wired.asking.platform.open_inquiries(names):
-            end = await wired.asking.platform.ledger.wait_beyond(end)
+        with trio.fail_after(PATIENCE):
+            while await wired.asking.platform.open_inquiries(names):
+                end = await wired.asking.platform.ledger.wait_beyond(end)
         nursery.cancel_scope.cancel()
     assert {result.state for result in await wired.asking.platform.results(names)} == {"answered"}
 
@@ -266,8 +271,9 @@ async def test_who_waits_for_a_code_is_woken_by_it(house: House, monkeypatch: py
     monkeypatch.setattr(house.core, "_staged_for", seen_to_look)
     await house.other.register(1)
     staged = await house.other.addressing.acquisitions()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait)
-        await in_vain.wait()
-        assert await house.other.registry.acquire(staged) == [""]
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await in_vain.wait()
+            assert await house.other.registry.acquire(staged) == [""]
     assert [number for number, _ in came] == [number for number, _ in staged]

@@ -28,7 +28,8 @@ def _run(base: Path) -> None:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Nobody may change anything in its folder: who wants to, takes `demo_copy`."""
+    """Nobody may change anything in its folder, nor open a ledger (SQLite then puts files beside it): who
+    wants to, takes `demo_copy`."""
     base = shared(tmp_path_factory, "demo", _run)
     outcome = json.loads((base / "outcome.json").read_text(encoding="utf-8"))
     return Finished(base / "demo", **outcome)

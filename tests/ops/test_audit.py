@@ -81,11 +81,11 @@ def verdicts(said: str) -> dict[str, str]:
 
 
 @pytest.mark.req("R-144")
-def test_every_ledger_of_the_demo_is_in_order(finished: Finished) -> None:
-    result = renkei("audit", "verify", finished.folder)
+def test_every_ledger_of_the_demo_is_in_order(demo_copy: Path) -> None:
+    result = renkei("audit", "verify", demo_copy)
     assert (result.returncode, result.stderr) == (0, "")
     assert verdicts(result.stdout) == {
-        name: f"OK      {name}: {size(finished.folder / name)} events" for name in LEDGERS
+        name: f"OK      {name}: {size(demo_copy / name)} events" for name in LEDGERS
     }
 
 
@@ -202,8 +202,8 @@ def replayed(said: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def test_every_projection_built_anew_equals_the_live_one(finished: Finished, tmp_path: Path) -> None:
-    result = renkei("replay", finished.folder, "--into", tmp_path / "rebuilt")
+def test_every_projection_built_anew_equals_the_live_one(demo_copy: Path, tmp_path: Path) -> None:
+    result = renkei("replay", demo_copy, "--into", tmp_path / "rebuilt")
     assert (result.returncode, result.stderr) == (0, "")
     assert replayed(result.stdout) == {
         name: dict.fromkeys((p.name for p in projections), "OK") for name, projections in PROJECTIONS.items()

@@ -1,5 +1,6 @@
 """Getting link codes: from addressing through registry and network and back, with nothing left over."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from tests.house import (
     resident,
 )
 
+PATIENCE = 60.0  # seconds, so that what never happens fails instead of hanging
 INDIVIDUAL = [person.individual_number for person in PEOPLE]
 RECORD_CODES = [person.resident_record_code for person in PEOPLE]
 
@@ -39,7 +41,11 @@ class Forgotten:
         if not await self._town.addressing.acquisitions():
             self._done.set()
 
-    async def run(self) -> None:
+    async def run(self, patience: float = PATIENCE) -> None:
+        with trio.fail_after(patience):
+            await self._run()
+
+    async def _run(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._town.acquirer().run)
             await self._done.wait()
@@ -147,5 +153,5 @@ async def test_while_the_line_is_cut_the_acquirer_waits_and_then_goes_on(
         return await acquire(requests)
 
     monkeypatch.setattr(town.registry, "acquire", sometimes)
-    await Forgotten(town, monkeypatch).run()
+    await Forgotten(town, monkeypatch).run(math.inf)
     assert len(await town.of_kind(LinkCodeAcquired)) == 2
