@@ -77,18 +77,34 @@ class Addressing:
         The pairing is durable before it is returned, so an interrupted acquisition goes on with the same
         numbers.
         """
+        # First the numbers, then who waits: whose number is gone by now is settled, and waits no more.
+        staged = {who: number for number, who in await self._staged()}
         await self.follower.reach(self.ledger.position)
+        await self._forget_settled(staged)
         rows = await self.follower.query(
             "SELECT person, position FROM acquisition WHERE settled = 0 ORDER BY position LIMIT ?", (AT_ONCE,)
         )
         waiting: dict[str, int] = dict(rows)
-        staged = {who: number for number, who in await self._staged()}
         new = [(self._token(), "person", who) for who in waiting if who not in staged]
         if new:
             await trio.to_thread.run_sync(self.staging.put, new)
             staged |= {who: number for number, _, who in new}
         opened = await self.ledger.at(list(waiting.values()))
         return [(staged[r.event.person], r.event.individual_number) for r in opened]
+
+    async def _forget_settled(self, staged: Mapping[str, str]) -> None:
+        """Drop the numbers of acquisitions that ended just before a crash (Act art. 21-2(3))."""
+        owners = list(staged)
+        for start in range(0, len(owners), AT_ONCE):
+            part = owners[start : start + AT_ONCE]
+            marks = ",".join("?" * len(part))
+            settled = await self.follower.query(
+                f"SELECT person FROM acquisition WHERE settled = 1 AND person IN ({marks})",  # noqa: S608 # marks only
+                part,
+            )
+            if settled:
+                numbers = [staged[who] for (who,) in settled]
+                await trio.to_thread.run_sync(self.staging.drop, numbers)
 
     async def resolve(self, acquisition_numbers: Sequence[str]) -> dict[str, str]:
         """Integrated address numbers behind these acquisition numbers; unknown ones are left out."""

@@ -155,6 +155,39 @@ async def test_acquisition_numbers_are_forgotten_when_the_acquisition_ends(
     assert files_with(tmp_path, *numbers) == []
 
 
+@pytest.mark.req("R-116")
+async def test_a_number_that_a_crash_left_behind_is_forgotten(house: House) -> None:
+    """A crash after the acquisition ended and before its number was dropped."""
+    town = house.other
+    await town.register(1)
+    ((number, _),) = await town.addressing.acquisitions()
+    ((_, who),) = await town.addressing._staged()
+    await town.addressing._settle(who, "J-101")
+    assert await town.addressing._staged() == [(number, who)]
+    assert await town.addressing.acquisitions() == []
+    assert await town.addressing._staged() == []
+
+
+@pytest.mark.req("R-116")
+async def test_an_acquisition_that_ends_meanwhile_is_not_begun_anew(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town = house.other
+    await town.register(1)
+    ((number, _),) = await town.addressing.acquisitions()
+    reach = town.addressing.follower.reach
+
+    async def settle_first(position: int) -> None:
+        await town.addressing.settle({number: ""})
+        await reach(town.addressing.ledger.position)
+
+    made = len(town.tokens)
+    monkeypatch.setattr(town.addressing.follower, "reach", settle_first)
+    assert await town.addressing.acquisitions() == []
+    assert len(town.tokens) == made
+    assert await town.addressing._staged() == []
+
+
 @pytest.mark.req("R-113")
 async def test_what_addressing_knows_of_persons_is_sealed_in_every_file(house: House) -> None:
     known = [
