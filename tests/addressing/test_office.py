@@ -1,7 +1,9 @@
 """Addressing at work: who is registered, who guards against the wrong person, and what it never shows."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -175,14 +177,24 @@ async def test_an_acquisition_that_ends_meanwhile_is_not_begun_anew(
     town = house.other
     await town.register(1)
     ((number, _),) = await town.addressing.acquisitions()
-    reach = town.addressing.follower.reach
-
-    async def settle_first(position: int) -> None:
-        await town.addressing.settle({number: ""})
-        await reach(town.addressing.ledger.position)
-
     made = len(town.tokens)
-    monkeypatch.setattr(town.addressing.follower, "reach", settle_first)
+    ended = False
+
+    def then_it_ends(read: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """Whatever is looked at first, the acquisition ends right after."""
+
+        async def reading(*arguments: Any) -> Any:
+            nonlocal ended
+            seen = await read(*arguments)
+            if not ended:
+                ended = True
+                await town.addressing.settle({number: ""})
+            return seen
+
+        return reading
+
+    monkeypatch.setattr(town.addressing, "_staged", then_it_ends(town.addressing._staged))
+    monkeypatch.setattr(town.addressing.follower, "query", then_it_ends(town.addressing.follower.query))
     assert await town.addressing.acquisitions() == []
     assert len(town.tokens) == made
     assert await town.addressing._staged() == []
