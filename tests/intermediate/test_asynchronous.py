@@ -47,7 +47,7 @@ async def test_the_kind_of_a_message_stands_in_its_control_part_and_no_other_is_
 
 
 @pytest.mark.req("R-085")
-async def test_a_result_is_there_to_be_fetched_whenever_it_is_wanted(house: House, keys: Keys) -> None:
+async def test_a_result_is_there_to_be_fetched_whenever_it_is_wanted(house: House) -> None:
     platform = house.asking.platform
     assert (await house.asking.result("q-1")).state == "none"
     assert await platform.inquire(order("q-1", 0)) is None

@@ -26,11 +26,24 @@ class Town:
         self.folder = folder
         self.killed: Counter[str] = Counter()
         self._processes: dict[str, Popen[bytes]] = {}
+        self._said: dict[str, int] = {}
 
     def start(self, *names: str) -> None:
         for name in names:
             command = name if name in (NETWORK, REGISTRY) else "serve"
+            self._said[name] = self._ready_count(name)
             self._processes[name] = start(command, self.config(name))
+
+    def _ready_count(self, name: str) -> int:
+        log = self.folder / "log" / f"{name}.log"
+        return log.read_text(encoding="utf-8").count('"event": "ready"') if log.exists() else 0
+
+    def _begun(self, name: str) -> None:
+        """Wait until a daemon says that it is ready: before that, SIGTERM ends it as any process."""
+        with_patience = time.monotonic() + PATIENCE
+        while self._ready_count(name) == self._said[name]:
+            assert time.monotonic() < with_patience, self.last_words()
+            time.sleep(0.05)
 
     def config(self, name: str) -> Path:
         return self.folder / f"{name}.toml"
@@ -49,7 +62,8 @@ class Town:
         statuses = {}
         for group in ((ASKER, ANSWERER), (NETWORK, REGISTRY)):
             processes = [(name, self._processes.pop(name)) for name in group if name in self._processes]
-            for _, process in processes:
+            for name, process in processes:
+                self._begun(name)
                 process.send_signal(signal.SIGTERM)
             for name, process in processes:
                 statuses[name] = process.wait(PATIENCE)
