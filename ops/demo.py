@@ -10,12 +10,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from csv import DictReader
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import trio
 from rich.table import Table
 
@@ -23,10 +24,12 @@ from adapters.business.files import write_inquiries, write_residents, write_staf
 from adapters.business.income import write_income
 from adapters.business.records import InquiryRecord, ResidentRecord, StaffRecord
 from adapters.http import Unreachable
+from broker.ledger.folder import VERIFIER_KEY
 from ops.audit import verify
 from ops.business import at_door, client
 from ops.certificates import create_authority, issue
 from ops.config import AgencyConfig, NetworkConfig, RegistryConfig, read, write
+from ops.daemons import ADDRESSING
 from ops.synthetic import income_of, make_people, residents_of, write_register
 from ops.terminal import console, fail
 from schemas.errors import entry
@@ -36,6 +39,7 @@ ASKING, ANSWERING, ABSENT = ("990019", "連携市"), ("990027", "見本市"), "9
 RESIDENTS = 1_000
 LAW_ROW, INFORMATION, LAYOUT = "81", "地方税関係情報", "income_tax_certificate/1"
 OFFICER, OTHER_OFFICER = "s0001", "s0002"
+ROLE = "renkei_daemon"
 MARKER = ".renkei-demo"
 Done = Callable[[dict[str, Any]], bool]
 
@@ -65,8 +69,8 @@ KINDS = (
 )
 
 
-def demo(folder: Path, *, stay: bool) -> int:
-    """Run the demo in a folder of its own, which is made anew."""
+def demo(folder: Path, *, stay: bool, store: str) -> int:
+    """Run the demo in a folder of its own, made anew, and with a PostgreSQL server of its own where asked."""
     if folder.exists():
         if not folder.is_dir() or (not (folder / MARKER).exists() and any(folder.iterdir())):
             return fail("S-104", f"{folder}: デモ以外のファイルがあります (not a demo folder)")
@@ -74,11 +78,35 @@ def demo(folder: Path, *, stay: bool) -> int:
     folder.mkdir(parents=True, mode=0o700)
     (folder / MARKER).touch()
     started = time.monotonic()
-    say("準備: 証明書・架空の住民・設定 (certificates, synthetic residents, configuration)")
-    prepare(folder)
+    with ExitStack() as stack:
+        address = stack.enter_context(database()) if store == "postgresql" else None
+        say("準備: 証明書・架空の住民・設定 (certificates, synthetic residents, configuration)")
+        prepare(folder, address)
+        return run(folder, address, started, stay=stay)
+
+
+@contextmanager
+def database() -> Iterator[tuple[str, str, str]]:
+    """A server, with a role for the daemons; its address as the owner of tables and as that role.
+
+    The owner's address is without the password, which comes third: a command line is no place for one.
+    """
+    from ops.postgresql import USER, Server, newest_programs
+
+    say("準備: PostgreSQL (a server of its own)")
+    with Server(newest_programs()) as server:
+        password = secrets.token_urlsafe(16)
+        with psycopg.connect(server.url) as connection:
+            connection.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{password}'")
+        yield server.url_as(USER, ""), server.url_as(ROLE, password), server.password
+
+
+def run(folder: Path, address: tuple[str, str, str] | None, started: float, *, stay: bool) -> int:
+    """The demo itself, once everything is prepared."""
     with processes(folder) as daemons:
         try:
             trio.run(wait_ready, folder)
+            admit_logs(folder)
             load_files(folder)
             trio.run(wait_for_codes, folder)
             say("情報照会 200件 (200 inquiries)")
@@ -94,7 +122,7 @@ def demo(folder: Path, *, stay: bool) -> int:
         say("\nある住民の情報提供等の記録 (the provision records of one resident)")
         command("records", "--config", folder / f"{ASKING[0]}.toml", "--resident", show_resident(folder))
         say("\n台帳の検証 (verification of the ledgers)")
-        status = verify(folder)
+        status = verify(folder, address[1] if address else "sqlite")
         say(f"\n所要 {time.monotonic() - started:.1f} 秒 (seconds)   {folder}")
         if stay and not status:
             invite(folder)
@@ -109,7 +137,7 @@ def say(text: str) -> None:
 # -- preparation --------------------------------------------------------------------------------------
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, address: tuple[str, str, str] | None = None) -> None:
     """Certificates, input files and configurations of all four processes."""
     certificates = folder / "certificates"
     create_authority(certificates)
@@ -125,10 +153,15 @@ def prepare(folder: Path) -> None:
     for name in ("input", "output", "log"):
         (folder / name).mkdir(mode=0o700)
     write_input(folder / "input")
-    write_configurations(folder)
+    write_configurations(folder, address[1] if address else "sqlite")
+    if address:
+        for name in ("network", ASKING[0], ANSWERING[0]):
+            command(
+                "migrate", "--config", folder / f"{name}.toml", "--owner", address[0], password=address[2]
+            )
 
 
-def write_configurations(folder: Path) -> None:
+def write_configurations(folder: Path, store: str) -> None:
     ports = iter(free_ports(6))
     network, registry = (f"127.0.0.1:{next(ports)}" for _ in range(2))
     authority = "certificates/ca.pem"
@@ -141,6 +174,7 @@ def write_configurations(folder: Path) -> None:
             signing_certificate="certificates/network-signing.pem",
             signing_key="certificates/network-signing.key",
             listen=network,
+            store=store,
             agencies=tuple((code, name, "city") for code, name in (ASKING, ANSWERING)),
             log="log/network.log",
         ),
@@ -176,6 +210,9 @@ def write_configurations(folder: Path) -> None:
                 business_certificate=f"certificates/business-{code}-tls.pem",
                 business_key=f"certificates/business-{code}-tls.key",
                 portal=f"127.0.0.1:{next(ports)}",
+                store=store,
+                seal_seconds=3,
+                witnesses=((network, "/witness", "network/witness.vkey"),),
                 log=f"log/{code}.log",
             ),
             folder / f"{code}.toml",
@@ -306,9 +343,11 @@ def start(name: str, config: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def command(*arguments: object) -> None:
+def command(*arguments: object, password: str = "") -> None:
     """Run a command of renkei as a user would; raises CalledProcessError."""
-    subprocess.run([sys.executable, "-m", "ops", *map(str, arguments)], check=True)  # noqa: S603 # our own
+    words = [sys.executable, "-m", "ops", *map(str, arguments)]
+    secret = {"PGPASSWORD": password} if password else {}
+    subprocess.run(words, check=True, env=os.environ | secret)  # noqa: S603 # our own command
 
 
 def load_files(folder: Path) -> None:
@@ -323,6 +362,14 @@ def load_files(folder: Path) -> None:
             "load", "--config", folder / f"{code}.toml", kind, folder / "input" / file,
             "--errors", folder / "output" / f"{file}.errors.csv",
         )  # fmt: skip
+
+
+def admit_logs(folder: Path) -> None:
+    """As the network's operator does: it cosigns the logs whose keys lie there."""
+    for code, _ in (ASKING, ANSWERING):
+        for ledger in (folder / code, folder / code / ADDRESSING):
+            name = ledger.relative_to(folder).as_posix().replace("/", "_")
+            shutil.copy(ledger / VERIFIER_KEY, folder / "network" / "logs" / f"renkei_{name}.vkey")
 
 
 async def wait_ready(folder: Path) -> None:

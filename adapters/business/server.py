@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import trio
+from eventsourcing.persistence import PersistenceError
 
 from adapters.http import Request, Response, Unreachable
 from adapters.platform.asking import InquiryOrder
 from adapters.platform.inprocess import Platform
 from broker.addressing.office import Addressing
 from broker.intermediate.staff import AuthorityGranted
+from broker.ledger.ledger import NotStored, OutcomeUnknown
 from broker.linkage.crypto import CertificateInvalid, identity
 from schemas.errors import Refusal, Refused
 from schemas.messages import Malformed, build, pack, unpack
@@ -54,6 +56,8 @@ class BusinessServer:
             return Response(403)
         except (Malformed, KeyError, TypeError, ValueError):
             return Response(400)
+        except (NotStored, OutcomeUnknown, PersistenceError):
+            return Response(503)
 
     async def _each(self, take: Take, batch: Sequence[Any]) -> list[tuple[str, str]]:
         """(code, detail) for every record, "" where it was taken; one bad record never stops another."""
@@ -66,6 +70,10 @@ class BusinessServer:
                 refusal = error.refusal
             except Unreachable:
                 refusal = Refusal("S-103")
+            except OutcomeUnknown:
+                refusal = Refusal("S-102")
+            except (NotStored, PersistenceError):
+                refusal = Refusal("S-107")
             except (Malformed, KeyError, TypeError, ValueError):
                 refusal = Refusal("B-001")
             verdicts[index] = (refusal.code, refusal.detail) if refusal is not None else ("", "")

@@ -11,6 +11,7 @@ from datetime import datetime
 import structlog
 import trio
 from cryptography import x509
+from eventsourcing.persistence import PersistenceError
 
 from adapters.http import Unreachable
 from adapters.network.client import NetworkClient
@@ -26,7 +27,7 @@ from schemas.messages import Delivery, Malformed, NetworkVerdict
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 AT_ONCE = 100
 DIRECTORY_LIFE = 60.0
-_TROUBLE = (Unreachable, Refused, Malformed, CertificateInvalid, NotStored, OutcomeUnknown)
+_TROUBLE = (Unreachable, Refused, Malformed, CertificateInvalid, NotStored, OutcomeUnknown, PersistenceError)
 
 log = structlog.get_logger(__name__)
 
@@ -42,10 +43,16 @@ async def persist(name: str, step: Callable[[], Awaitable[None]]) -> None:
             trouble = group.exceptions[0]
             while isinstance(trouble, BaseExceptionGroup):
                 trouble = trouble.exceptions[0]
-            code = trouble.refusal.code if isinstance(trouble, Refused) else "S-103"
+            code = trouble.refusal.code if isinstance(trouble, Refused) else _code(trouble)
             log.warning("retry", loop=name, code=code, cause=str(trouble), pause=pause)
             await trio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def _code(trouble: BaseException) -> str:
+    if isinstance(trouble, OutcomeUnknown):
+        return "S-102"
+    return "S-107" if isinstance(trouble, NotStored | PersistenceError) else "S-103"
 
 
 class NetworkWorker:
@@ -101,7 +108,14 @@ class NetworkWorker:
         if not rows:
             await ledger.wait_beyond(end)
             return
-        messages: list[MessageQueued] = [r.event for r in await ledger.at([row[0] for row in rows])]
+        queued = await ledger.at([row[0] for row in rows])
+        erased: list[MessageQueued] = [r.event for r in queued if r.erased]
+        for message in erased:
+            at = self._clock().isoformat(timespec="microseconds")
+            await self._settle(message, NetworkVerdict(message.message_id, "", "L-306", at, ""))
+        if erased:
+            return
+        messages: list[MessageQueued] = [r.event for r in queued]
         verdicts = await self._client.submit(messages)
         async with trio.open_nursery() as nursery:
             for message, verdict in zip(messages, verdicts, strict=True):

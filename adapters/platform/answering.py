@@ -87,7 +87,10 @@ class Answering(Desk):
         if not rows:
             return "", provision.SubjectFacts("", False, False, 0, {}), None
         who, position = rows[0]
-        number = (await self.ledger.at([position]))[0].event.integrated_number
+        acquired = (await self.ledger.at([position]))[0]
+        if acquired.erased:
+            return "", provision.SubjectFacts("", False, False, 0, {}), None
+        number = acquired.event.integrated_number
         fits = await self.addressing.guard(number, subject.guard_salt) == subject.guard
         held_stream = await self.ledger.stream(hold.stream(who))
         held = False
@@ -99,9 +102,10 @@ class Answering(Desk):
         )
         source, payload = 0, {}
         if records:
-            source = records[0][0]
-            held_payload = (await self.ledger.at([source]))[0].event.payload
-            payload = {item: held_payload[item] for item in control.items if item in held_payload}
+            kept = (await self.ledger.at([records[0][0]]))[0]
+            if not kept.erased:
+                source, held_payload = kept.position, kept.event.payload
+                payload = {item: held_payload[item] for item in control.items if item in held_payload}
         facts = provision.SubjectFacts(who, fits, held, source, payload)
         return number, facts, Change(hold.stream(who), len(held_stream))
 

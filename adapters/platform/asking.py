@@ -108,9 +108,15 @@ class Asking(Desk):
         """What became of orders; the asking system fetches it when it wants to (R-085)."""
         found = []
         for request_id in request_ids:
-            state = await self._inquiry(self.inquiry_id(request_id))
+            recorded = await self.ledger.stream(inquiry.stream(self.inquiry_id(request_id)))
+            state = inquiry_state(recorded)
             if isinstance(state.outcome, inquiry.InquiryAnswered):
                 answer = state.outcome
+                if recorded[-1].erased:
+                    codes = tuple(code or "I-207" for code in answer.codes)
+                    nothing: tuple[Any, ...] = ({},) * len(codes)
+                    found.append(InquiryResult(request_id, state.step, "", codes, nothing))
+                    continue
                 found.append(InquiryResult(request_id, state.step, "", answer.codes, answer.payloads))
             else:
                 code = state.outcome.code if state.outcome is not None else ""
@@ -158,7 +164,7 @@ class Asking(Desk):
             if not await self.addressing.knows(number):
                 return (), Refusal("I-104")
             acquired = await self.ledger.stream(link_code.stream(self.person(number)))
-            if not acquired:
+            if not acquired or acquired[-1].erased:
                 return (), Refusal("I-103")
             codes.append(acquired[-1].event.link_code)
         return tuple(codes), None

@@ -132,7 +132,9 @@ class Platform(Holdings, Asking, Answering):
         )
         wanted = {position for row in rows for position in (row[0], row[3]) if position}
         opened = {r.position: r for r in await self.ledger.at(sorted(wanted))}
-        return [
-            record(subject, side, opened[request], opened[outcome].event if outcome else None)
-            for request, subject, side, outcome in rows
-        ]
+        found = []
+        for request, subject, side, outcome in rows:
+            asked, closed = opened[request], opened[outcome] if outcome else None
+            erased = asked.erased or (closed.erased if closed is not None else None)
+            found.append(record(subject, side, asked, closed.event if closed is not None else None, erased))
+        return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from broker.intermediate.records import ProvisionRecord
+from broker.ledger.vault import Erased
 from schemas.errors import entry
 from schemas.items import Layout, layout
 
@@ -51,7 +52,12 @@ _NON_DISCLOSURE = ("法第23条第2項", "Act art. 23(2)")
 
 
 def lines(record: ProvisionRecord) -> list[Line]:
-    """The matters of article 23(1), (2) and of ordinance article 47(1), in their order (R-147 to R-151)."""
+    """The matters of article 23(1), (2) and of ordinance article 47(1), in their order (R-147 to R-151).
+
+    Of a record that was erased there is one line only, which says by which rule and when.
+    """
+    if record.erased_at:
+        return [_erased(record)]
     items = item_names(record)
     provided, instant = _provided(record)
     requested, requested_instant = _time(record.requested_at)
@@ -78,6 +84,11 @@ def lines(record: ProvisionRecord) -> list[Line]:
             "該当する" if record.non_disclosure else "該当しない",
         ),
     ]
+
+
+def _erased(record: ProvisionRecord) -> Line:
+    erased = Erased(record.erased_rule, record.erased_at)
+    return Line("記録の消去", "Erasure of the record", "消去", erased.en, erased.ja)
 
 
 def item_names(record: ProvisionRecord) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from schemas import read_table
 from schemas.law import table_at
 
 ANSWERED, REFUSED, CHECKING, WAITING = "answered", "refused", "checking", "waiting"
+ERASED = "erased"
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class Proof:
 class Card:
     """One exchange: `lines` are the matters of article 23, all else explains them.
 
-    `state` is "answered", "refused", "checking" (held here for an officer) or "waiting" (asked by this agency
-    and still open). `shared` says that the same inquiry was about other persons too.
+    `state` is "answered", "refused", "checking" (held here for an officer), "waiting" (asked by this agency
+    and still open) or "erased": then the one line there is says so, and nothing else is to be shown.
+    `shared` says that the same inquiry was about other persons too.
     """
 
     state: str
@@ -103,6 +105,8 @@ async def _places(platform: Platform, integrated_number: str) -> dict[int, tuple
 def _card(record: ProvisionRecord, outcome: int, persons: int) -> Card:
     # A receipt shows the logged bytes, and those of an inquiry about several persons tell of the others:
     # their blind indexes and what became of each.
+    if record.erased_at:
+        return Card(ERASED, None, lines(record), Basis("", ""), (), False)
     shared = persons > 1
     proofs = [Proof(record.position, "request")]
     if record.closed and outcome:

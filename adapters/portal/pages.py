@@ -172,7 +172,10 @@ class _Pages:
         position = own.get(request.path_params["position"])
         if position is None:
             return self.problem(404, NOT_FOUND)
-        text = await trio.to_thread.run_sync(receipt, self._platform.ledger.store, position)
+        store = self._platform.ledger.store
+        # Under a checkpoint that others signed too, as soon as there is one.
+        size = await trio.to_thread.run_sync(store.cosigned, position)
+        text = await trio.to_thread.run_sync(receipt, store, position, size)
         name = f"renkei-proof-{position}.txt"
         return Response(
             text,

@@ -90,7 +90,7 @@ class Addressing:
             await trio.to_thread.run_sync(self.staging.put, new)
             staged |= {who: number for number, _, who in new}
         opened = await self.ledger.at(list(waiting.values()))
-        return [(staged[r.event.person], r.event.individual_number) for r in opened]
+        return [(staged[r.event.person], r.event.individual_number) for r in opened if not r.erased]
 
     async def _forget_settled(self, staged: Mapping[str, str]) -> None:
         """Drop the numbers of acquisitions that ended just before a crash (Act art. 21-2(3))."""
@@ -147,5 +147,6 @@ class Addressing:
         recorded = await self.ledger.stream(persons.stream(who))
         state = State()
         for happened in recorded:
-            state = persons.evolve(state, happened.event)
+            # Whoever was erased is not known here, until registered anew.
+            state = State() if happened.erased else persons.evolve(state, happened.event)
         return len(recorded), state

@@ -13,6 +13,7 @@ from broker.intermediate.link_code import CodeConversionTable
 from broker.intermediate.replica import ReferenceDatabase
 from broker.ledger.events import Recorded
 from broker.ledger.projections import Rows
+from broker.ledger.vault import Erased
 
 _OUTCOMES = (
     inquiry.InquiryRefused,
@@ -109,7 +110,8 @@ class ProvisionRecord:
     """What article 23 of the Act and article 47 of the ordinance want recorded, item by item.
 
     `provided_at` is "" and `refusal` a catalogue code where nothing was provided (R-154); `exchange` finds
-    the record again. Item codes are of `layout`.
+    the record again. Item codes are of `layout`. A record that was erased names the rule and the time, and
+    nothing of it is to be shown any longer.
     """
 
     position: int
@@ -128,10 +130,17 @@ class ProvisionRecord:
     non_disclosure: bool
     refusal: str
     closed: bool
+    erased_rule: str = ""
+    erased_at: str = ""
 
 
-def record(subject: int, side: str, request: Recorded, outcome: Any) -> ProvisionRecord:
-    """Put a record together from the event of the request and the event of the outcome (None: still open)."""
+def record(
+    subject: int, side: str, request: Recorded, outcome: Any, erased: Erased | None = None
+) -> ProvisionRecord:
+    """Put a record together from the event of the request and the event of the outcome (None: still open).
+
+    `erased` tells that the sealed part of either was erased.
+    """
     e = request.event
     provided_at = refusal = ""
     non_disclosure = e.non_disclosure
@@ -158,4 +167,6 @@ def record(subject: int, side: str, request: Recorded, outcome: Any) -> Provisio
         non_disclosure=non_disclosure,
         refusal=refusal,
         closed=outcome is not None,
+        erased_rule=erased.rule if erased is not None else "",
+        erased_at=erased.at if erased is not None else "",
     )

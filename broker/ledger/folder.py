@@ -1,22 +1,26 @@
 """A ledger as a folder: `events.sqlite`, `projections.sqlite`, `vault/` and `ledger.vkey`.
 
-The verifier key lies beside the ledger for convenience; an auditor brings a copy of their own.
+With a database the events lie there; the keys, and what is derived from the events, stay in the folder. The
+verifier keys lie beside the ledger for convenience; an auditor brings copies of their own. The second one,
+`ledger-ml-dsa-44.vkey`, is for the checkpoints that are sealed from time to time.
 """
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from broker.ledger.events import Registry
 from broker.ledger.ledger import Clock, Ledger
-from broker.ledger.notes import Checkpoint, NoteSigner
+from broker.ledger.notes import Checkpoint, Kind, NoteSigner
 from broker.ledger.projections import Follower, Projection, ProjectionTables
 from broker.ledger.sqlite import LedgerDatastore, SQLiteStore
-from broker.ledger.store import SignCheckpoint
+from broker.ledger.store import SignCheckpoint, Store
 from broker.ledger.vault import Vault, create_private_file
 
 EVENTS, PROJECTIONS, VAULT, VERIFIER_KEY = "events.sqlite", "projections.sqlite", "vault", "ledger.vkey"
+SEALING_VERIFIER_KEY = "ledger-ml-dsa-44.vkey"
 
 
 def checkpoint_signer(signer: NoteSigner) -> SignCheckpoint:
@@ -29,6 +33,11 @@ def note_signer(vault: Vault, origin: str) -> NoteSigner:
     return NoteSigner(origin, vault.secret("log", lambda: secrets.token_bytes(32)))
 
 
+def sealing_signer(vault: Vault, origin: str) -> NoteSigner:
+    """The log's second key, of an algorithm that a quantum computer does not break."""
+    return NoteSigner(origin, vault.secret("log-ml-dsa-44", lambda: secrets.token_bytes(32)), Kind.ML_DSA_44)
+
+
 class LedgerFolder:
     """Everything of one ledger, opened. `origin` names the log in its checkpoints, e.g. renkei/990019."""
 
@@ -39,13 +48,22 @@ class LedgerFolder:
         types: Iterable[type[Any]],
         projections: Sequence[Projection],
         clock: Clock,
+        open_store: Callable[[str, SignCheckpoint], Store] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.vault = Vault(folder / VAULT)
         signer = note_signer(self.vault, origin)
-        if not (folder / VERIFIER_KEY).exists():
-            create_private_file(folder / VERIFIER_KEY, f"{signer.verifier_key}\n".encode())
-        store = SQLiteStore(LedgerDatastore(folder / EVENTS), checkpoint_signer(signer))
+        self.sealing_signer = sealing_signer(self.vault, origin)
+        for name, key in (
+            (VERIFIER_KEY, signer.verifier_key),
+            (SEALING_VERIFIER_KEY, self.sealing_signer.verifier_key),
+        ):
+            with suppress(FileExistsError):
+                create_private_file(folder / name, f"{key}\n".encode())
+        sign = checkpoint_signer(signer)
+        store = (
+            open_store(origin, sign) if open_store else SQLiteStore(LedgerDatastore(folder / EVENTS), sign)
+        )
         self.ledger = Ledger(origin, store, Registry(types), self.vault, clock)
         self.tables = ProjectionTables(folder / PROJECTIONS, projections)
         self.follower = Follower(self.ledger, self.tables)

@@ -4,10 +4,10 @@ Natural batching: while one transaction is being made durable, what arrives wait
 the next one. The writer is the only task that appends, so positions rise in commit order.
 """
 
-import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import trio
@@ -78,7 +78,7 @@ class _Pending:
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
         self.done = trio.Event()
-        self.result: Outcome | Exception = OutcomeUnknown("the writer stopped")
+        self.result: Outcome | Exception = NotStored("the writer stopped before this unit's turn")
 
 
 class Ledger:
@@ -90,7 +90,9 @@ class Ledger:
         self.registry = registry
         self.vault = vault
         self._clock = clock
-        self._send, self._receive = trio.open_memory_channel[_Pending](MAX_EVENTS)
+        self._waiting: deque[_Pending] = deque()
+        self._arrived = trio.Event()
+        self._stopped = False
         self._writer = trio.CapacityLimiter(1)
         self._readers = trio.CapacityLimiter(4)
         self._grown = trio.Event()
@@ -99,47 +101,48 @@ class Ledger:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write until cancelled. A commit that has begun is finished first, and every waiting unit hears."""
         task_status.started()
-        async with self._receive:
-            try:
-                async for first in self._receive:
-                    await self._commit([first, *self._waiting(MAX_EVENTS - _size(first.unit))])
-            finally:
-                for pending in self._waiting(sys.maxsize):
-                    pending.result = NotStored("the writer stopped before this unit's turn")
-                    pending.done.set()
+        try:
+            while True:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                while not self._waiting:
+                    self._arrived = trio.Event()
+                    await self._arrived.wait()
+                await self._commit(self._take())
+        finally:
+            self._stopped = True
+            for pending in self._waiting:
+                pending.done.set()
+            self._waiting.clear()
 
-    def _waiting(self, events: int) -> list[_Pending]:
-        """What waits now, up to about this many events."""
-        waiting: list[_Pending] = []
-        while events > 0:
-            try:
-                pending = self._receive.receive_nowait()
-            except trio.WouldBlock:
-                break
-            waiting.append(pending)
-            events -= _size(pending.unit)
-        return waiting
+    def _take(self) -> list[_Pending]:
+        """What waits now, up to about MAX_EVENTS."""
+        taken: list[_Pending] = []
+        events = 0
+        while self._waiting and events < MAX_EVENTS:
+            taken.append(self._waiting.popleft())
+            events += _size(taken[-1].unit)
+        return taken
 
     async def _commit(self, batch: Sequence[_Pending]) -> None:
+        results: Sequence[Outcome | Exception] = [OutcomeUnknown("the writer stopped")] * len(batch)
         try:
             with trio.CancelScope(shield=True):
                 results = await trio.to_thread.run_sync(
                     self._write, [p.unit for p in batch], limiter=self._writer
                 )
+        finally:
             for pending, result in zip(batch, results, strict=True):
                 pending.result = result
-        finally:
-            for pending in batch:
                 pending.done.set()
         self._advance(max((r.last for r in results if isinstance(r, Outcome)), default=0))
 
     async def append(self, unit: Unit) -> Outcome:
         """Durable when it returns. Raises StreamMoved, NotStored, OutcomeUnknown."""
+        if self._stopped:
+            raise NotStored("the writer has stopped")
         pending = _Pending(unit)
-        try:
-            await self._send.send(pending)
-        except trio.BrokenResourceError as error:
-            raise NotStored("the writer has stopped") from error
+        self._waiting.append(pending)
+        self._arrived.set()
         await pending.done.wait()
         if isinstance(pending.result, Exception):
             raise pending.result
@@ -176,11 +179,11 @@ class Ledger:
 
     def _write(self, units: Sequence[Unit]) -> list[Outcome | Exception]:
         """In the writer's thread: seal, store, and tell each unit the truth about itself."""
-        at = self._clock().isoformat(timespec="microseconds")
-        sealed = self._seal(units, at)
+        now = self._clock()
+        sealed = self._seal(units, now.isoformat(timespec="microseconds"))
         results: list[Outcome | Exception] = []
         for batch in _bounded([unit for unit in sealed if isinstance(unit, StoredUnit)]):
-            results += self._store(batch)
+            results += self._store(batch, utc(now))
         stored = iter(results)
         return [next(stored) if isinstance(unit, StoredUnit) else unit for unit in sealed]
 
@@ -210,9 +213,9 @@ class Ledger:
                 )
         return StoredUnit(unit.message_id, {c.stream: c.seen for c in unit.changes}, tuple(events))
 
-    def _store(self, units: Sequence[StoredUnit]) -> list[Outcome | Exception]:
+    def _store(self, units: Sequence[StoredUnit], at: str) -> list[Outcome | Exception]:
         try:
-            results: Sequence[Outcome | Conflict] = self.store.append(units)
+            results: Sequence[Outcome | Conflict] = self.store.append(units, at)
         except PersistenceError as error:
             return self._read_back(units, error)
         return [StreamMoved(r) if isinstance(r, Conflict) else r for r in results]
@@ -221,10 +224,15 @@ class Ledger:
         """After a failure: what is in the store was stored, what is not was not."""
         why = f"{type(error).__name__}: {error}"
         try:
-            found: Mapping[str, Outcome] = self.store.outcomes([unit.message_id for unit in units])
+            found: Mapping[str, Outcome] = self.store.settled([unit.message_id for unit in units])
         except PersistenceError:
             return [OutcomeUnknown(why) for _ in units]
         return [found.get(unit.message_id) or NotStored(why) for unit in units]
+
+
+def utc(moment: datetime) -> str:
+    """A time as the store keeps it for commits, so that texts sort as times do."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _size(unit: Unit) -> int:

@@ -14,6 +14,7 @@ EMPTY_ROOT = sha256(b"").digest()
 
 ReadTile = Callable[[int, int], bytes]
 Frontier = tuple[bytes, ...]
+Node = tuple[int, int]  # level and index of a hash in the tiles
 
 
 class ProofInvalid(Exception):
@@ -30,18 +31,32 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
-def grow(size: int, frontier: Frontier, leaves: Iterable[bytes]) -> tuple[int, Frontier]:
-    """Add leaf hashes to a tree known by its size and frontier."""
+def grow(
+    size: int, frontier: Frontier, leaves: Iterable[bytes], nodes: dict[Node, bytes] | None = None
+) -> tuple[int, Frontier]:
+    """Add leaf hashes to a tree known by its size and frontier.
+
+    The roots of the full tiles that this completes, which are what the tiles of the next level hold, are
+    added to `nodes`.
+    """
     stack = list(frontier)
     for leaf in leaves:
         stack.append(leaf)
-        carry = size
+        carry, height = size, 0
         while carry & 1:
             right = stack.pop()
-            stack.append(node_hash(stack.pop(), right))
+            stack.append(sha256(b"\x01" + stack.pop() + right).digest())
             carry >>= 1
+            height += 1
+            if nodes is not None and not height % 8:
+                nodes[height // 8, size >> height] = stack[-1]
         size += 1
     return size, tuple(stack)
+
+
+def unpack_frontier(packed: bytes) -> Frontier:
+    """A frontier from its hashes in a row."""
+    return tuple(packed[i : i + HASH_SIZE] for i in range(0, len(packed), HASH_SIZE))
 
 
 def root_of(frontier: Frontier) -> bytes:
@@ -52,26 +67,6 @@ def root_of(frontier: Frontier) -> bytes:
     for left in reversed(frontier[:-1]):
         root = node_hash(left, root)
     return root
-
-
-def extend_tiles(read: ReadTile, size: int, leaves: Sequence[bytes]) -> dict[tuple[int, int], bytes]:
-    """The tiles that change when leaves are added to a tree of this size, by (level, index)."""
-    changed: dict[tuple[int, int], bytes] = {}
-    level, start, hashes = 0, size, list(leaves)
-    while hashes:
-        parents: list[bytes] = []
-        parent_start = start // TILE_WIDTH
-        while hashes:
-            index, filled = divmod(start, TILE_WIDTH)
-            taken = hashes[: TILE_WIDTH - filled]
-            tile = (read(level, index)[: filled * HASH_SIZE] if filled else b"") + b"".join(taken)
-            changed[level, index] = tile
-            hashes = hashes[len(taken) :]
-            start += len(taken)
-            if filled + len(taken) == TILE_WIDTH:
-                parents.append(perfect_root(tile))
-        level, start, hashes = level + 1, parent_start, parents
-    return changed
 
 
 def perfect_root(hashes: bytes) -> bytes:

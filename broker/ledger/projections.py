@@ -5,30 +5,79 @@ wants a person's data, the projection gives the position of the event, and the l
 
 Each projection keeps its position and the frontier of the log up to there, written in the same transaction
 as its rows. The follower computes that frontier from the events it reads: it checks the log as it goes.
+
+An event that a projection cannot apply is parked: that projection goes on without it, and the others know
+nothing of it. What comes later was then applied to rows that lack it, so applying it late could give other
+rows than the ledger says. Right in every case is only to build the projection anew, from the first event on;
+that is done beside the live tables, which serve meanwhile, and then takes their place.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
+from os import chown, geteuid
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import msgpack
+import structlog
 import trio
-from eventsourcing.persistence import Notification
+from eventsourcing.persistence import Notification, PersistenceError
 
-from broker.ledger.events import Recorded, Registry, leaf_data
+from broker.ledger.events import Recorded, Registry, UnreadableEvent, leaf_data
+from broker.ledger.generations import Generations
 from broker.ledger.ledger import Ledger
-from broker.ledger.merkle import HASH_SIZE, Frontier, grow, leaf_hash
-from broker.ledger.store import Store
-from broker.ledger.vault import create_private_file
+from broker.ledger.merkle import (
+    Frontier,
+    ProofInvalid,
+    grow,
+    leaf_hash,
+    subtree_root,
+    unpack_frontier,
+)
+from broker.ledger.store import Head, Store
 
 BATCH = 2_000
+PATIENCE = 60.0  # seconds to wait for another process that writes the same tables
+LONGEST_PAUSE = 5.0  # seconds between two attempts while a store is away
+# What SQLite says of its file and not of what it was asked: no event is at fault.
+_OF_THE_FILE = frozenset(
+    (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    )
+)
+
+Progress = Callable[[int], None]
+Tracking = dict[str, tuple[int, Frontier]]
+
+logger = structlog.get_logger(__name__)
 
 
 class ProjectionMismatch(Exception):
-    """A projection does not fit its ledger: the log it was built on is not this log."""
+    """A projection does not fit its ledger: the log it was built on is not this log (S-105)."""
+
+
+class RebuildUnderWay(Exception):
+    """These tables are being rebuilt already, in this process or another (S-133)."""
+
+
+class StillParked(Exception):
+    """A rebuild met an event that the projection still cannot apply; the live tables stay."""
 
 
 class Rows(Protocol):
@@ -39,7 +88,10 @@ class Rows(Protocol):
 
 
 class Projection(Protocol):
-    """Tables and how events change them. `apply` gets events in order; sealed fields hold SEALED."""
+    """Tables and how events change them. `apply` gets events in order; sealed fields hold SEALED.
+
+    It keeps nothing outside its tables: a batch may be rolled back and applied again.
+    """
 
     name: ClassVar[str]
     tables: ClassVar[Mapping[str, str]]  # table name -> its columns, as in CREATE TABLE name (columns)
@@ -47,17 +99,70 @@ class Projection(Protocol):
     def apply(self, rows: Rows, recorded: Recorded) -> None: ...
 
 
+@dataclass(frozen=True)
+class Parked:
+    """An event that a projection went on without, and why: a catalogue code and the name of the error."""
+
+    projection: str
+    position: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Lag:
+    """How far a projection is behind its ledger: in positions, and in seconds since the oldest of those
+    events was stored. `parked` counts the events it went on without."""
+
+    projection: str
+    position: int
+    events: int
+    seconds: float
+    parked: int
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Events to apply, the frontier of the log behind them, the projections that stand before them, and where
+    all of them stood when the batch was made."""
+
+    events: Sequence[Notification]
+    frontier: Frontier
+    behind: Sequence[Projection]
+    tracking: Tracking
+    registry: Registry
+
+
 class ProjectionTables:
-    """The projections of one ledger in an SQLite file of their own, so that they never delay an append."""
+    """The projections of one ledger in an SQLite file of their own, so that they never delay an append.
+
+    Several processes may keep the same tables up: each batch is applied by the first.
+    """
 
     def __init__(self, path: Path, projections: Sequence[Projection]) -> None:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with suppress(FileExistsError):  # another process was first
-                create_private_file(path, b"")
         self.path = path
-        self._projections = projections
-        self._rows = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self.projections = projections
+        self._generations = Generations(path)
+        with self._generations.alone() as alone:
+            if alone:
+                self._generations.clean()
+        self._open()
+
+    def _open(self) -> None:
+        self._file = self._generations.live()
+        if not self._file.exists():
+            self._file.touch(0o600)
+        self._checked = False
+        self._rows = sqlite3.connect(
+            self._file, isolation_level=None, check_same_thread=False, timeout=PATIENCE
+        )
+        try:
+            self._prepare()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise ProjectionMismatch(f"{self._file.name} is damaged: {error}") from error
+
+    def _prepare(self) -> None:
         self._rows.execute("PRAGMA journal_mode=WAL")
         # NORMAL: after a loss of power the tables may lag the ledger; they never lead it.
         self._rows.execute("PRAGMA synchronous=NORMAL")
@@ -65,20 +170,40 @@ class ProjectionTables:
             "CREATE TABLE IF NOT EXISTS tracking "
             "(name TEXT PRIMARY KEY, position INTEGER NOT NULL, frontier BLOB NOT NULL) WITHOUT ROWID"
         )
-        for projection in projections:
+        self._rows.execute(
+            "CREATE TABLE IF NOT EXISTS parked (name TEXT, position INTEGER, reason TEXT NOT NULL, "
+            "PRIMARY KEY (name, position)) WITHOUT ROWID"
+        )
+        for projection in self.projections:
             for table, columns in projection.tables.items():
                 self._rows.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
 
     def close(self) -> None:
         self._rows.close()
 
-    def tracking(self) -> dict[str, tuple[int, Frontier]]:
+    def tracking(self) -> Tracking:
         """Position and frontier by projection; (0, ()) for one that has not begun."""
-        found: dict[str, tuple[int, Frontier]] = {p.name: (0, ()) for p in self._projections}
+        found: Tracking = {p.name: (0, ()) for p in self.projections}
         for name, position, packed in self._rows.execute("SELECT * FROM tracking").fetchall():
-            frontier = tuple(packed[i : i + HASH_SIZE] for i in range(0, len(packed), HASH_SIZE))
             if name in found:  # rows of a projection that is no longer kept stay behind, and do not count
-                found[name] = (position, frontier)
+                found[name] = (position, unpack_frontier(packed))
+        return found
+
+    def parked(self) -> list[Parked]:
+        """What is parked, by projection and position."""
+        kept = {p.name for p in self.projections}
+        rows = self._rows.execute("SELECT name, position, reason FROM parked ORDER BY name, position")
+        return [Parked(*row) for row in rows.fetchall() if row[0] in kept]
+
+    def lags(self, store: Store, now: datetime) -> list[Lag]:
+        """How far each projection is behind the store."""
+        size, parked = store.head().size, Counter(each.projection for each in self.parked())
+        found = []
+        for name, (position, _) in self.tracking().items():
+            waiting = store.checkpoints(position, 1) if position < size else []
+            since = datetime.fromisoformat(waiting[0].at) if waiting else now
+            seconds = max(0.0, (now - since).total_seconds())
+            found.append(Lag(name, position, max(0, size - position), seconds, parked[name]))
         return found
 
     def catch_up(
@@ -87,24 +212,24 @@ class ProjectionTables:
         registry: Registry,
         *,
         upto: int | None = None,
-        progress: Callable[[int], None] = lambda position: None,
+        progress: Progress = lambda position: None,
     ) -> int:
         """Apply what the ledger has beyond the tables, batch by batch; returns the position reached.
 
         Raises ProjectionMismatch when the log computed on the way is not the one the checkpoints sign.
         """
         while True:
+            self._move_over()
             tracking = self.tracking()
             places = dict(sorted(tracking.values()))
             if any(places[position] != frontier for position, frontier in tracking.values()):
                 raise ProjectionMismatch("two projections at one position come from different logs")
             head = store.head()
-            if max(places) > head.size:
-                raise ProjectionMismatch(f"projections at {max(places)}, the ledger ends at {head.size}")
+            self._check(store, head, places)
             (position, frontier), *ahead = places.items()
+            goal = head.size if upto is None else min(upto, head.size)
             # A batch ends where another projection stands, so that there the two logs are compared.
-            ends = [head.size, head.size if upto is None else upto, *(place for place, _ in ahead)]
-            wanted = range(position + 1, min(position + BATCH, *ends) + 1)
+            wanted = range(position + 1, min(position + BATCH, goal, *(place for place, _ in ahead)) + 1)
             if not wanted:
                 if position == head.size and frontier != head.frontier:
                     raise ProjectionMismatch(f"the log up to {position} is not the one that was projected")
@@ -112,51 +237,243 @@ class ProjectionTables:
             events = store.events(position, len(wanted))
             if [stored.id for stored in events] != [*wanted]:
                 raise ProjectionMismatch(f"the ledger has a gap after {position}")
-            behind = [p for p in self._projections if tracking[p.name][0] == position]
             last, frontier = grow(position, frontier, (leaf_hash(leaf_data(stored)) for stored in events))
-            if last == head.size and frontier != head.frontier:
+            if last == goal and frontier != _logged(store, head, last):
                 raise ProjectionMismatch(f"the events up to {last} are not the ones that were logged")
-            self._apply(events, frontier, registry, behind)
-            progress(last)
+            behind = [p for p in self.projections if tracking[p.name][0] == position]
+            if self._apply(_Batch(events, frontier, behind, tracking, registry)):
+                progress(last)
 
-    def _apply(
-        self,
-        events: Sequence[Notification],
-        frontier: Frontier,
-        registry: Registry,
-        behind: Sequence[Projection],
-    ) -> None:
-        self._rows.execute("BEGIN IMMEDIATE")
+    def _check(self, store: Store, head: Head, places: Mapping[int, Frontier]) -> None:
+        """Once after each opening: whether the log that was projected is the beginning of this one."""
+        if max(places) > head.size:
+            raise ProjectionMismatch(f"projections at {max(places)}, the ledger ends at {head.size}")
+        if not self._checked and any(_logged(store, head, p) != frontier for p, frontier in places.items()):
+            raise ProjectionMismatch(f"the log up to {max(places)} is not the one that was projected")
+        self._checked = True
+
+    def _apply(self, batch: _Batch) -> bool:
+        """False: another process was first, or put other tables in the place of these."""
         try:
-            for stored in events:
-                recorded = registry.decode(stored, None)
-                for projection in behind:
-                    projection.apply(self._rows, recorded)
+            return self._step(batch, self._apply_all)
+        except Exception as error:
+            # Once more, event by event: only a batch in which something failed pays for savepoints.
+            if _of_the_file(error):
+                raise
+            return self._step(batch, self._apply_each)
+
+    def _step(self, batch: _Batch, apply: Callable[[_Batch], None]) -> bool:
+        with self.held():
+            if self._moved() or self.tracking() != batch.tracking:
+                return False
+            apply(batch)
             self._rows.executemany(
                 "INSERT INTO tracking VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
                 "SET position = excluded.position, frontier = excluded.frontier",
-                [(p.name, events[-1].id, b"".join(frontier)) for p in behind],
+                [(p.name, batch.events[-1].id, b"".join(batch.frontier)) for p in batch.behind],
             )
+        return True
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """One transaction, in which nobody else writes."""
+        self._rows.execute("BEGIN IMMEDIATE")
+        try:
+            yield
             self._rows.execute("COMMIT")
         except BaseException:
             self._rows.rollback()
             raise
 
+    def _apply_all(self, batch: _Batch) -> None:
+        rows, decode = self._rows, batch.registry.decode
+        for stored in batch.events:
+            recorded = decode(stored, None)
+            for projection in batch.behind:
+                projection.apply(rows, recorded)
+
+    def _apply_each(self, batch: _Batch) -> None:
+        for stored in batch.events:
+            for projection in batch.behind:
+                self._rows.execute("SAVEPOINT event")
+                try:
+                    projection.apply(self._rows, batch.registry.decode(stored, None))
+                except Exception as error:
+                    if _of_the_file(error):
+                        raise
+                    self._rows.execute("ROLLBACK TO event")
+                    self._park(projection, stored.id, error)
+                self._rows.execute("RELEASE event")
+
+    def _park(self, projection: Projection, position: int, error: Exception) -> None:
+        """The reason names the kind of error and not its text, in which there may be what is personal."""
+        code = "S-131" if isinstance(error, UnreadableEvent) else "S-132"
+        reason = f"{code} {type(error).__name__}"
+        self._rows.execute(
+            "INSERT OR REPLACE INTO parked VALUES (?, ?, ?)", (projection.name, position, reason)
+        )
+        logger.error("parked", code=code, projection=projection.name, position=position, reason=reason)
+
+    def _moved(self) -> bool:
+        return self._generations.live() != self._file
+
+    def _move_over(self) -> None:
+        """Go on in the tables that took the place of these."""
+        if self._moved():
+            self._rows.close()
+            self._open()
+
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Read on a connection of its own: readers do not wait for the writer."""
-        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as rows:
-            return rows.execute(sql, parameters).fetchall()
+        while True:
+            file = self._generations.live()
+            try:
+                with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as rows:
+                    found = rows.execute(sql, parameters).fetchall()
+            except sqlite3.OperationalError:
+                if self._generations.live() == file:
+                    raise
+            else:
+                # What was read while the tables were replaced is read again: their files may have been
+                # going when this connection opened them.
+                if self._generations.live() == file:
+                    return found
 
     def digests(self) -> dict[str, str]:
         """SHA-256 over all rows of each projection, in the order of their values."""
         result: dict[str, str] = {}
-        for projection in self._projections:
+        for projection in self.projections:
             total = sha256()
             for table in sorted(projection.tables):
-                rows = self._rows.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 # own table names
-                total.update(msgpack.packb([table, sorted(rows, key=repr)]))
+                columns = [row[1] for row in self._rows.execute(f"PRAGMA table_info({table})")]
+                # 1 and 1.0 are equal in an order, and not in a digest.
+                order = ", ".join(f"{column}, typeof({column})" for column in columns)
+                total.update(msgpack.packb([table, len(columns)]))
+                for row in self._rows.execute(f"SELECT * FROM {table} ORDER BY {order}"):  # noqa: S608 # own names
+                    total.update(msgpack.packb(row))
             result[projection.name] = total.hexdigest()
         return result
+
+    def state(self) -> tuple[Tracking, dict[str, str]]:
+        """Where the projections stand and their digests, both of one moment."""
+        self._move_over()
+        self._rows.execute("BEGIN")
+        try:
+            return self.tracking(), self.digests()
+        finally:
+            self._rows.rollback()
+
+    def copy_to(self, target: Path, kept: Collection[str]) -> None:
+        """Make a new file with the rows of the projections that are kept."""
+        target.touch(0o600, exist_ok=False)
+        owner = self._file.stat()
+        if geteuid() == 0:  # an operator's command leaves the file to whom it belongs
+            chown(target, owner.st_uid, owner.st_gid)
+        if not kept:
+            return
+        with closing(sqlite3.connect(target, isolation_level=None)) as rows:
+            self._rows.backup(rows)
+            for projection in self.projections:
+                if projection.name not in kept:
+                    for table in projection.tables:
+                        rows.execute(f"DROP TABLE {table}")
+                    rows.execute("DELETE FROM tracking WHERE name = ?", (projection.name,))
+                    rows.execute("DELETE FROM parked WHERE name = ?", (projection.name,))
+
+
+def rebuild(
+    path: Path,
+    projections: Sequence[Projection],
+    store: Store,
+    registry: Registry,
+    names: Collection[str] = (),
+    *,
+    whole: bool = False,
+    progress: Progress = lambda position: None,
+) -> None:
+    """Build projections anew, all or those named, beside the live ones, and put them in their place.
+
+    It works on the files alone. Whoever follows or reads these tables, in this process or another, goes on
+    meanwhile and moves over by themselves. A crash at any step leaves the old tables or the new ones.
+
+    Raises RebuildUnderWay; with `whole` StillParked, where an event cannot be applied this time either; and
+    ProjectionMismatch for events that are not those that were logged, or where projections that are kept do
+    not fit the ledger.
+    """
+    generations = Generations(path)
+    with generations.alone() as alone:
+        if not alone:
+            raise RebuildUnderWay(path.name)
+        generations.clean()
+        built = {p.name for p in projections if not names or p.name in names}
+        kept = {p.name for p in projections} - built
+        target = generations.following()
+        try:
+            with closing(_live(path, projections, kept)) as live:
+                if whole:
+                    _check_readable(
+                        store, registry, [p.position for p in live.parked() if p.projection in built]
+                    )
+                live.copy_to(target, kept)
+                with closing(ProjectionTables(target, projections)) as new:
+
+                    def told(position: int) -> None:
+                        if whole and any(parked.projection in built for parked in new.parked()):
+                            raise StillParked(", ".join(sorted(built)))
+                        progress(position)
+
+                    new.catch_up(store, registry, progress=told)
+                    with live.held():  # nobody moves the live ones any more: the new ones get past them
+                        new.catch_up(store, registry, progress=told)
+                        new.close()
+                        generations.switch(target)
+        finally:
+            generations.clean()
+
+
+def _check_readable(store: Store, registry: Registry, positions: Sequence[int]) -> None:
+    """Raises StillParked for what is unreadable still: that is known without building anything."""
+    try:
+        for stored in store.at(positions):
+            registry.decode(stored, None)
+    except UnreadableEvent as error:
+        raise StillParked(str(error)) from error
+
+
+def _live(path: Path, projections: Sequence[Projection], kept: Collection[str]) -> ProjectionTables:
+    """The tables in use. Where nothing of them is kept, damaged ones are given up."""
+    try:
+        return ProjectionTables(path, projections)
+    except ProjectionMismatch:
+        if kept:
+            raise
+        Generations(path).discard()
+        return ProjectionTables(path, projections)
+
+
+def _of_the_file(error: Exception) -> bool:
+    """Whether the file failed and not the event: a full disk parks nothing."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(error, MemoryError) or (code is not None and code & 0xFF in _OF_THE_FILE)
+
+
+def _logged(store: Store, head: Head, size: int) -> Frontier:
+    """The frontier of the log at a size: of the checkpoint there, or within a commit from the tiles."""
+    if size == head.size:
+        return head.frontier
+    covering = store.checkpoints(size - 1, 1)
+    if covering and covering[0].size == size:
+        return covering[0].frontier
+    frontier: list[bytes] = []
+    start = 0
+    try:
+        for height in reversed(range(size.bit_length())):
+            if size >> height & 1:
+                frontier.append(subtree_root(store.tile, start, start + (1 << height)))
+                start += 1 << height
+    except ProofInvalid as error:
+        raise ProjectionMismatch(f"the log up to {size} is not whole: {error}") from error
+    return tuple(frontier)
 
 
 class Follower:
@@ -171,12 +488,21 @@ class Follower:
         self._moved = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Follow until cancelled; ready once the tables have caught up with what was there."""
-        await self._catch_up()
+        """Follow until cancelled; ready once the tables have caught up with what was there.
+
+        While the store is away, or there is no room for the tables, it goes on trying. Raises
+        ProjectionMismatch, once it was ready in the group of its nursery.
+        """
+        await self._enduring(self._catch_up)
         task_status.started()
-        while True:
-            await self.ledger.wait_beyond(self.position)
-            await self._catch_up()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._mend)
+            while True:
+                await self._enduring(self._follow)
+
+    async def _follow(self) -> None:
+        await self.ledger.wait_beyond(self.position)
+        await self._catch_up()
 
     async def _catch_up(self) -> None:
         self.position = await trio.to_thread.run_sync(
@@ -184,6 +510,52 @@ class Follower:
         )
         self._moved.set()
         self._moved = trio.Event()
+
+    async def _enduring(self, step: Callable[[], Awaitable[None]]) -> None:
+        pause = 0.1
+        while True:
+            try:
+                return await step()
+            except (PersistenceError, sqlite3.OperationalError) as error:
+                logger.warning("projections wait", ledger=self.ledger.name, error=str(error), seconds=pause)
+            except (ProjectionMismatch, sqlite3.DatabaseError) as error:
+                logger.error("projections stopped", ledger=self.ledger.name, code="S-105", error=str(error))
+                if isinstance(error, ProjectionMismatch):
+                    raise
+                raise ProjectionMismatch(f"{self.tables.path.name} is damaged: {error}") from error
+            await trio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _mend(self) -> None:
+        """What was parked may be readable since the software was changed: try once after each start."""
+        parked = await trio.to_thread.run_sync(self.tables.parked, limiter=self._worker)
+        if names := sorted({each.projection for each in parked}):
+            try:
+                await self.rebuild(names, whole=True)
+            except (StillParked, RebuildUnderWay, PersistenceError, sqlite3.Error) as error:
+                logger.warning("still parked", ledger=self.ledger.name, projections=names, error=str(error))
+            else:
+                logger.info("parked events applied", ledger=self.ledger.name, projections=names)
+
+    async def rebuild(
+        self,
+        names: Collection[str] = (),
+        *,
+        whole: bool = False,
+        progress: Progress = lambda position: None,
+    ) -> None:
+        """As the function `rebuild`, in a thread, while following and reading go on."""
+
+        def told(position: int) -> None:
+            trio.from_thread.check_cancelled()
+            progress(position)
+
+        path, projections, ledger = self.tables.path, self.tables.projections, self.ledger
+        await trio.to_thread.run_sync(
+            lambda: rebuild(
+                path, projections, ledger.store, ledger.registry, names, whole=whole, progress=told
+            )
+        )
 
     async def reach(self, position: int) -> None:
         """Wait until the projections show everything up to a position (read your own writes)."""

@@ -6,7 +6,7 @@ here the position is an explicit dense rowid, transactions begin IMMEDIATE (two 
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,15 +22,17 @@ from eventsourcing.sqlite import (
     SQLiteTransaction,
 )
 
-from broker.ledger.merkle import HASH_SIZE
+from broker.ledger.merkle import TILE_WIDTH, unpack_frontier
 from broker.ledger.store import (
+    Commit,
     Conflict,
     Head,
     Outcome,
     SignCheckpoint,
     StoredUnit,
     append_units,
-    extend_log,
+    check_follows,
+    next_commit,
 )
 from broker.ledger.vault import create_private_file
 
@@ -38,14 +40,16 @@ _MANY = 500  # SQLite binds at most 999 parameters on old builds
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS stored_events (rowid INTEGER PRIMARY KEY, originator_id TEXT NOT NULL, "
-    "originator_version INTEGER NOT NULL, topic TEXT NOT NULL, state BLOB NOT NULL, "
+    "originator_version INTEGER NOT NULL, topic TEXT NOT NULL, state BLOB NOT NULL, leaf BLOB NOT NULL, "
     "UNIQUE (originator_id, originator_version))",
     "CREATE TABLE IF NOT EXISTS unit (message_id TEXT PRIMARY KEY, first INTEGER NOT NULL, "
     "last INTEGER NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS tile (level INTEGER, idx INTEGER, hashes BLOB NOT NULL, "
+    "CREATE TABLE IF NOT EXISTS node (level INTEGER, idx INTEGER, hash BLOB NOT NULL, "
     "PRIMARY KEY (level, idx)) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS checkpoint (size INTEGER PRIMARY KEY, frontier BLOB NOT NULL, "
-    "note TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS checkpoint (size INTEGER PRIMARY KEY, at TEXT NOT NULL, "
+    "frontier BLOB NOT NULL, note TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS cosignature (size INTEGER, line TEXT, PRIMARY KEY (size, line)) "
+    "WITHOUT ROWID",
 )
 
 
@@ -102,18 +106,25 @@ class SQLiteStore(SQLiteProcessRecorder):
     def close(self) -> None:
         self.datastore.close()
 
-    def append(self, units: Sequence[StoredUnit]) -> list[Outcome | Conflict]:
+    def append(self, units: Sequence[StoredUnit], at: str) -> list[Outcome | Conflict]:
         with self.datastore.transaction(commit=True) as cursor:
-            return append_units(_Rows(cursor), units, self._sign)
+            return append_units(_Rows(cursor), units, at, self._sign)
+
+    def put(self, commits: Sequence[Commit]) -> None:
+        with self.datastore.transaction(commit=True) as cursor:
+            rows = _Rows(cursor)
+            for commit in commits:
+                check_follows(rows.head(), commit)
+                rows.write(commit)
 
     def _insert_events(
         self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **kwargs: Any
     ) -> Sequence[int]:
-        # The recorder's own door: events without a unit. They extend the log like all others.
+        # The recorder's own door: events without a unit or a time. They extend the log like all others.
         rows = _Rows(c)
         head = rows.head()
         if stored_events:
-            extend_log(rows, head, [_as_stored(e) for e in stored_events], self._sign)
+            rows.write(next_commit(head, [as_stored(e) for e in stored_events], {}, "", self._sign))
         if tracking := kwargs.get("tracking"):
             self._insert_tracking(c, tracking)
         return list(range(head.size + 1, head.size + len(stored_events) + 1))
@@ -122,13 +133,19 @@ class SQLiteStore(SQLiteProcessRecorder):
         with self.datastore.transaction(commit=False) as cursor:
             return _Rows(cursor).outcomes(message_ids)
 
+    settled = outcomes  # an append that failed was rolled back
+
     def head(self) -> Head:
         with self.datastore.transaction(commit=False) as cursor:
             return _Rows(cursor).head()
 
     def tile(self, level: int, index: int) -> bytes:
-        with self.datastore.transaction(commit=False) as cursor:
-            return _Rows(cursor).tile(level, index)
+        first = index * TILE_WIDTH
+        if level == 0:
+            query = "SELECT leaf FROM stored_events WHERE rowid BETWEEN ? AND ? ORDER BY rowid"
+            return b"".join(row[0] for row in self._select(query, (first + 1, first + TILE_WIDTH)))
+        query = "SELECT hash FROM node WHERE level = ? AND idx BETWEEN ? AND ? ORDER BY idx"
+        return b"".join(row[0] for row in self._select(query, (level, first, first + TILE_WIDTH - 1)))
 
     def stream(self, stream: str, after: int = 0) -> list[Notification]:
         return self._notifications(
@@ -144,10 +161,33 @@ class SQLiteStore(SQLiteProcessRecorder):
             found += self._notifications(f"WHERE rowid IN ({_marks(part)}) ORDER BY rowid", tuple(part))
         return found
 
-    def checkpoints(self, after: int = 0) -> Iterable[Head]:
+    def checkpoints(self, after: int = 0, limit: int = 1_000) -> list[Head]:
+        query = "SELECT * FROM checkpoint WHERE size > ? ORDER BY size LIMIT ?"
+        return [_head(row) for row in self._select(query, (after, limit))]
+
+    def position_at(self, at: str) -> int:
+        query = "SELECT size FROM checkpoint WHERE at <= ? ORDER BY size DESC LIMIT 1"
+        return next((row[0] for row in self._select(query, (at,))), 0)
+
+    def cosign(self, size: int, lines: Sequence[str]) -> None:
+        with self.datastore.transaction(commit=True) as cursor:
+            cursor.executemany(
+                "INSERT INTO cosignature VALUES (?, ?) ON CONFLICT DO NOTHING",
+                [(size, line) for line in lines],
+            )
+
+    def cosignatures(self, size: int) -> list[str]:
+        query = "SELECT line FROM cosignature WHERE size = ? ORDER BY line"
+        return [row[0] for row in self._select(query, (size,))]
+
+    def cosigned(self, at_least: int) -> int:
+        (row,) = self._select("SELECT IFNULL(MIN(size), 0) FROM cosignature WHERE size >= ?", (at_least,))
+        return int(row[0])
+
+    def _select(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:
         with self.datastore.transaction(commit=False) as cursor:
-            cursor.execute("SELECT * FROM checkpoint WHERE size > ? ORDER BY size", (after,))
-            return [_head(row) for row in cursor.fetchall()]
+            cursor.execute(query, parameters)
+            return list(cursor.fetchall())
 
     def _notifications(self, where: str, parameters: tuple[Any, ...]) -> list[Notification]:
         with self.datastore.transaction(commit=False) as cursor:
@@ -192,43 +232,36 @@ class _Rows:
             found |= {row[0]: row[1] for row in self._cursor.fetchall()}
         return found
 
-    def tile(self, level: int, index: int) -> bytes:
-        self._cursor.execute("SELECT hashes FROM tile WHERE level = ? AND idx = ?", (level, index))
-        row = self._cursor.fetchone()
-        return b"" if row is None else row[0]
-
-    def put_events(self, first: int, events: Sequence[StoredEvent]) -> None:
+    def write(self, commit: Commit) -> None:
         self._cursor.executemany(
-            "INSERT INTO stored_events VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO stored_events VALUES (?, ?, ?, ?, ?, ?)",
             [
-                (position, e.originator_id, e.originator_version, e.topic, e.state)
-                for position, e in enumerate(events, first)
+                (position, e.originator_id, e.originator_version, e.topic, e.state, leaf)
+                for position, (e, leaf) in enumerate(
+                    zip(commit.events, commit.leaves, strict=True), commit.first
+                )
             ],
         )
-
-    def put_units(self, units: Mapping[str, Outcome]) -> None:
         self._cursor.executemany(
-            "INSERT INTO unit VALUES (?, ?, ?)", [(m, o.first, o.last) for m, o in units.items()]
+            "INSERT INTO unit VALUES (?, ?, ?)", [(m, o.first, o.last) for m, o in commit.units.items()]
         )
-
-    def put_tiles(self, tiles: Mapping[tuple[int, int], bytes]) -> None:
-        self._cursor.executemany(
-            "INSERT INTO tile VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET hashes = excluded.hashes",
-            [(level, index, hashes) for (level, index), hashes in tiles.items()],
-        )
-
-    def put_head(self, head: Head) -> None:
+        if commit.nodes:
+            self._cursor.executemany(
+                "INSERT INTO node VALUES (?, ?, ?)", [(*place, node) for place, node in commit.nodes.items()]
+            )
+        head = commit.head
         self._cursor.execute(
-            "INSERT INTO checkpoint VALUES (?, ?, ?)", (head.size, b"".join(head.frontier), head.note)
+            "INSERT INTO checkpoint VALUES (?, ?, ?, ?)",
+            (head.size, head.at, b"".join(head.frontier), head.note),
         )
 
 
 def _head(row: Sequence[Any]) -> Head:
-    frontier = tuple(row[1][i : i + HASH_SIZE] for i in range(0, len(row[1]), HASH_SIZE))
-    return Head(row[0], frontier, row[2])
+    size, at, packed, note = row
+    return Head(size, unpack_frontier(packed), note, at)
 
 
-def _as_stored(event: StoredEvent) -> StoredEvent:
+def as_stored(event: StoredEvent) -> StoredEvent:
     """The log hashes what the row holds, and a row holds a UUID as its digits."""
     stream = event.originator_id if isinstance(event.originator_id, str) else event.originator_id.hex
     return replace(event, originator_id=stream)

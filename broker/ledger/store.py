@@ -3,18 +3,20 @@
 A store appends a batch of units in one durable transaction. Within it: units seen before are answered
 with their first outcome, units whose expectations fail are left out, and the rest get dense positions,
 extend the transparency log and are covered by a new signed checkpoint. What a crash leaves behind is
-either all of that or nothing.
+either all of that or nothing. Rows are only ever added: nothing in a ledger is changed or taken away.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
-from eventsourcing.persistence import Notification, StoredEvent
+from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 
 from broker.ledger.events import leaf_data
-from broker.ledger.merkle import Frontier, extend_tiles, grow, leaf_hash, root_of
+from broker.ledger.merkle import TILE_WIDTH, Frontier, Node, grow, leaf_hash, root_of
 
 SignCheckpoint = Callable[[int, bytes], str]
 
@@ -52,11 +54,28 @@ class Conflict:
 
 @dataclass(frozen=True)
 class Head:
-    """The end of the log: its size, its frontier, and the checkpoint that covers it ("" when empty)."""
+    """The end of the log: its size, its frontier, the checkpoint that covers it, and when it was written.
+
+    `at` is UTC in ISO 8601 with microseconds and never lies before that of the commit before, whatever the
+    clocks of the writing processes say. Both texts are empty where the log is.
+    """
 
     size: int = 0
     frontier: Frontier = ()
     note: str = ""
+    at: str = ""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """All that one durable step adds: events from position `first` on, and what is derived from them."""
+
+    first: int
+    events: Sequence[StoredEvent]
+    leaves: Sequence[bytes]
+    nodes: Mapping[Node, bytes]
+    units: Mapping[str, Outcome]
+    head: Head
 
 
 class Transaction(Protocol):
@@ -65,29 +84,31 @@ class Transaction(Protocol):
     def head(self) -> Head: ...
     def outcomes(self, message_ids: Sequence[str]) -> dict[str, Outcome]: ...
     def versions(self, streams: Sequence[str]) -> dict[str, int]: ...
-    def tile(self, level: int, index: int) -> bytes: ...
-    def put_events(self, first: int, events: Sequence[StoredEvent]) -> None: ...
-    def put_units(self, units: Mapping[str, Outcome]) -> None: ...
-    def put_tiles(self, tiles: Mapping[tuple[int, int], bytes]) -> None: ...
-    def put_head(self, head: Head) -> None: ...
+    def write(self, commit: Commit) -> None: ...
 
 
 class Store(Protocol):
     """The port that the ledger stands on. All calls block; they are made from worker threads."""
 
-    def append(self, units: Sequence[StoredUnit]) -> list[Outcome | Conflict]: ...
+    def append(self, units: Sequence[StoredUnit], at: str) -> list[Outcome | Conflict]: ...
+    def put(self, commits: Sequence[Commit]) -> None: ...  # as they are; for what another store wrote
     def outcomes(self, message_ids: Sequence[str]) -> dict[str, Outcome]: ...
+    def settled(self, message_ids: Sequence[str]) -> dict[str, Outcome]: ...  # once no earlier append may end
     def head(self) -> Head: ...
     def stream(self, stream: str, after: int = 0) -> list[Notification]: ...
     def events(self, after: int, limit: int) -> list[Notification]: ...
     def at(self, positions: Sequence[int]) -> list[Notification]: ...  # each once, in order, if it is there
-    def tile(self, level: int, index: int) -> bytes: ...
-    def checkpoints(self, after: int = 0) -> Iterable[Head]: ...
+    def tile(self, level: int, index: int) -> bytes: ...  # as far as it is filled
+    def checkpoints(self, after: int = 0, limit: int = 1_000) -> list[Head]: ...
+    def position_at(self, at: str) -> int: ...  # the end of the last commit made at or before this time
+    def cosign(self, size: int, lines: Sequence[str]) -> None: ...  # signature lines beside a checkpoint's
+    def cosignatures(self, size: int) -> list[str]: ...
+    def cosigned(self, at_least: int) -> int: ...  # the next size that has cosignatures, or 0
     def close(self) -> None: ...
 
 
 def append_units(
-    tx: Transaction, units: Sequence[StoredUnit], sign: SignCheckpoint
+    tx: Transaction, units: Sequence[StoredUnit], at: str, sign: SignCheckpoint
 ) -> list[Outcome | Conflict]:
     """The one way in which events get into any store."""
     head = tx.head()
@@ -114,19 +135,28 @@ def append_units(
             new[unit.message_id] = outcome
         results.append(outcome)
     if accepted:
-        extend_log(tx, head, accepted, sign)
-        tx.put_units(new)
+        tx.write(next_commit(head, accepted, new, at, sign))
     return results
 
 
-def extend_log(tx: Transaction, head: Head, events: Sequence[StoredEvent], sign: SignCheckpoint) -> None:
+def next_commit(
+    head: Head, events: Sequence[StoredEvent], units: Mapping[str, Outcome], at: str, sign: SignCheckpoint
+) -> Commit:
     """Put events at the next positions (position = leaf index + 1) and cover them by a checkpoint."""
     leaves = [leaf_hash(leaf_data(stored)) for stored in events]
-    size, frontier = grow(head.size, head.frontier, leaves)
-    covered = Head(size, frontier, sign(size, root_of(frontier)))
-    tx.put_events(head.size + 1, events)
-    tx.put_tiles(extend_tiles(tx.tile, head.size, leaves))
-    tx.put_head(covered)
+    nodes: dict[Node, bytes] = {}
+    size, frontier = grow(head.size, head.frontier, leaves, nodes)
+    covered = Head(size, frontier, sign(size, root_of(frontier)), max(at, head.at))
+    return Commit(head.size + 1, events, leaves, nodes, units, covered)
+
+
+def check_follows(head: Head, commit: Commit) -> None:
+    """Raises IntegrityError for a commit of another log, or one that is not the next."""
+    made = next_commit(head, commit.events, commit.units, commit.head.at, lambda size, root: commit.head.note)
+    if (made.first, list(made.leaves), made.nodes, made.head) != (
+        commit.first, list(commit.leaves), commit.nodes, commit.head
+    ):  # fmt: skip
+        raise IntegrityError(f"the commit up to {commit.head.size} does not follow the log up to {head.size}")
 
 
 class MemoryStore:
@@ -136,14 +166,22 @@ class MemoryStore:
         self._sign = sign
         self._lock = threading.Lock()
         self._events: list[Notification] = []
+        self._leaves: list[bytes] = []
         self._streams: dict[str, list[Notification]] = {}
         self._units: dict[str, Outcome] = {}
-        self._tiles: dict[tuple[int, int], bytes] = {}
+        self._nodes: dict[Node, bytes] = {}
         self._heads: list[Head] = []
+        self._cosignatures: dict[int, list[str]] = {}
 
-    def append(self, units: Sequence[StoredUnit]) -> list[Outcome | Conflict]:
+    def append(self, units: Sequence[StoredUnit], at: str) -> list[Outcome | Conflict]:
         with self._lock:
-            return append_units(self, units, self._sign)
+            return append_units(self, units, at, self._sign)
+
+    def put(self, commits: Sequence[Commit]) -> None:
+        with self._lock:
+            for commit in commits:
+                check_follows(self.head(), commit)
+                self.write(commit)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -154,11 +192,16 @@ class MemoryStore:
     def outcomes(self, message_ids: Sequence[str]) -> dict[str, Outcome]:
         return {m: self._units[m] for m in message_ids if m in self._units}
 
+    settled = outcomes  # an append that failed has ended
+
     def versions(self, streams: Sequence[str]) -> dict[str, int]:
         return {s: self._streams[s][-1].originator_version for s in streams if s in self._streams}
 
     def tile(self, level: int, index: int) -> bytes:
-        return self._tiles.get((level, index), b"")
+        places = range(index * TILE_WIDTH, (index + 1) * TILE_WIDTH)
+        if level == 0:
+            return b"".join(self._leaves[places.start : places.stop])
+        return b"".join(self._nodes[level, i] for i in places if (level, i) in self._nodes)
 
     def stream(self, stream: str, after: int = 0) -> list[Notification]:
         return [n for n in self._streams.get(stream, ()) if n.originator_version > after]
@@ -169,11 +212,25 @@ class MemoryStore:
     def at(self, positions: Sequence[int]) -> list[Notification]:
         return [self._events[p - 1] for p in sorted(set(positions)) if 0 < p <= len(self._events)]
 
-    def checkpoints(self, after: int = 0) -> Iterable[Head]:
-        return [head for head in self._heads if head.size > after]
+    def checkpoints(self, after: int = 0, limit: int = 1_000) -> list[Head]:
+        return list(islice((head for head in self._heads if head.size > after), limit))
 
-    def put_events(self, first: int, events: Sequence[StoredEvent]) -> None:
-        for position, stored in enumerate(events, first):
+    def position_at(self, at: str) -> int:
+        made = bisect_right(self._heads, at, key=lambda head: head.at)
+        return self._heads[made - 1].size if made else 0
+
+    def cosign(self, size: int, lines: Sequence[str]) -> None:
+        kept = self._cosignatures.setdefault(size, [])
+        kept += [line for line in lines if line not in kept]
+
+    def cosignatures(self, size: int) -> list[str]:
+        return list(self._cosignatures.get(size, ()))
+
+    def cosigned(self, at_least: int) -> int:
+        return min((size for size in self._cosignatures if size >= at_least), default=0)
+
+    def write(self, commit: Commit) -> None:
+        for position, stored in enumerate(commit.events, commit.first):
             kept = Notification(
                 id=position,
                 originator_id=stored.originator_id,
@@ -183,12 +240,7 @@ class MemoryStore:
             )
             self._events.append(kept)
             self._streams.setdefault(str(stored.originator_id), []).append(kept)
-
-    def put_units(self, units: Mapping[str, Outcome]) -> None:
-        self._units.update(units)
-
-    def put_tiles(self, tiles: Mapping[tuple[int, int], bytes]) -> None:
-        self._tiles.update(tiles)
-
-    def put_head(self, head: Head) -> None:
-        self._heads.append(head)
+        self._leaves += commit.leaves
+        self._nodes.update(commit.nodes)
+        self._units.update(commit.units)
+        self._heads.append(commit.head)

@@ -2,25 +2,46 @@
 
 Files: `kek` (32 bytes, mode 0600) and `vault.sqlite` (wrapped keys). A key is durable before the first
 event sealed with it is written, so a crash leaves at worst a key without events.
+
+A key is known by a name, such as a class and a month. Once its destruction is asked for it seals nothing
+more, and the name goes on with its next generation, `name~2`: what was destroyed is never made again. Of a
+destroyed key there remains who it was, the rule, and the day.
 """
 
-import os
 import secrets
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from hashlib import sha256
 from hmac import digest
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
+
+from broker.ledger.kek import FileKeys, KeyEncryptionKey, KeyEncryptionKeys
+from broker.ledger.kek import VaultExposed as VaultExposed
+from broker.ledger.kek import VaultLocked as VaultLocked
+from broker.ledger.kek import create_private_file as create_private_file
 
 _NONCE = 12
 _CACHED_KEYS = 65_536
+_REWRAPPED = 1_000
+_LOCK_TIMEOUT = 60  # seconds: another process may be wrapping all keys anew
+GENERATION = "~"  # between a name and the number of its generation
+_SECRET = "secret/"  # noqa: S105 # the beginning of a name
+
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS key (id TEXT PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT ROWID",
+    # Keys that seal nothing more; `destroyed` is "" while the destruction is only asked for.
+    "CREATE TABLE IF NOT EXISTS closed "
+    "(id TEXT PRIMARY KEY, rule TEXT NOT NULL, destroyed TEXT NOT NULL) WITHOUT ROWID",
+    # The one key-encryption key that every row of `key` is wrapped by.
+    "CREATE TABLE IF NOT EXISTS kek (only INTEGER PRIMARY KEY CHECK (only = 1), id TEXT NOT NULL)",
+)
 
 
 class KeyMissing(Exception):
@@ -31,58 +52,76 @@ class SealBroken(Exception):
     """The sealed bytes were changed, or moved from the place they were sealed for."""
 
 
-class VaultLocked(Exception):
-    """The key-encryption key does not open this vault."""
+@dataclass(frozen=True)
+class Erased:
+    """What is left of erased data: the rule by which its key was destroyed, and when (ISO 8601)."""
+
+    rule: str
+    at: str
+
+    @property
+    def ja(self) -> str:
+        return f"{self.rule}の規定により{self.at[:10]}に消去済み"
+
+    @property
+    def en(self) -> str:
+        return f"erased under {self.rule} on {self.at[:10]}"
+
+    def __str__(self) -> str:
+        return f"{self.ja} ({self.en})"
 
 
-def create_private_file(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner may read, whole and durable when this returns.
+class KeyDestroyed(Exception):
+    """The key that sealed this was destroyed; `erased` tells by which rule and when."""
 
-    Raises FileExistsError rather than replace a file. A crash leaves at worst a temporary file beside it.
-    """
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)
-    finally:
-        temporary.unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    def __init__(self, key_id: str, erased: Erased) -> None:
+        super().__init__(f"{key_id}: {erased}")
+        self.erased = erased
+
+
+@dataclass(frozen=True)
+class KeyState:
+    """A key as it is listed: `rule` once its destruction was asked for, `destroyed` (ISO 8601) once done."""
+
+    id: str
+    rule: str
+    destroyed: str
+
+    @property
+    def name(self) -> str:
+        return self.id.partition(GENERATION)[0]
 
 
 class Vault:
-    """Seals and opens under named keys, and makes blind indexes. Safe to use from several threads."""
+    """Seals and opens under named keys, and makes blind indexes. Safe to use from several threads.
 
-    def __init__(self, folder: Path) -> None:
+    Other processes may have it open, too: a key that one of them closed or destroyed is out of use here with
+    the next `ensure` or `open`. Raises VaultLocked or VaultExposed.
+    """
+
+    def __init__(self, folder: Path, keks: KeyEncryptionKeys | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        kek_file = folder / "kek"
-        if not kek_file.exists():
-            with suppress(FileExistsError):  # another process was first: its key is the key
-                create_private_file(kek_file, secrets.token_bytes(32))
-        self._kek = kek_file.read_bytes()
+        self._keks = keks if keks is not None else FileKeys(folder)
         self._lock = threading.Lock()
-        self._keys: OrderedDict[str, AESGCM] = OrderedDict()
+        self._keys: OrderedDict[str, AESGCM] = OrderedDict()  # by id
+        self._current: dict[str, str] = {}  # name -> id of the generation that seals now
+        self._version = 0
         path = folder / "vault.sqlite"
         if not path.exists():
             with suppress(FileExistsError):
                 create_private_file(path, b"")
-        self._rows = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._rows.execute("PRAGMA journal_mode=DELETE")
-        self._rows.execute("PRAGMA synchronous=FULL")
-        self._rows.execute("PRAGMA secure_delete=ON")
-        self._rows.execute(
-            "CREATE TABLE IF NOT EXISTS key (id TEXT PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT ROWID"
+        self._rows = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=_LOCK_TIMEOUT
         )
         try:
+            self._rows.execute("PRAGMA journal_mode=DELETE")
+            self._rows.execute("PRAGMA synchronous=FULL")
+            self._rows.execute("PRAGMA secure_delete=ON")
+            self._rows.execute("PRAGMA temp_store=MEMORY")  # no copy of keys elsewhere while VACUUM works
+            self._begin()
+            self._kek = self._settle()
             self._blind_key = self.secret("blind", lambda: secrets.token_bytes(32))
-        except VaultLocked:
+        except BaseException:
             self._rows.close()
             raise
 
@@ -91,26 +130,63 @@ class Vault:
 
     def secret(self, name: str, make: Callable[[], bytes]) -> bytes:
         """A long-lived secret of this ledger, made at its first use; its length is a multiple of 8 bytes."""
+        key_id = _SECRET + name
         with self._lock:
-            return self._get(f"secret/{name}") or self._put({f"secret/{name}": make()})[0]
+            found = self._get(key_id)
+            if found is None:
+                with self._transaction():
+                    self._put(key_id, make())
+                found = self._get(key_id)
+        if found is None:
+            raise KeyMissing(key_id)
+        return found
 
-    def ensure(self, key_ids: Iterable[str]) -> None:
-        """Make the keys that do not exist yet, in one transaction."""
+    def ensure(self, names: Iterable[str]) -> None:
+        """Make the keys that these names need now and that do not exist yet, in one transaction."""
         with self._lock:
-            missing = [key_id for key_id in key_ids if key_id not in self._keys]
-            absent = [key_id for key_id in missing if self._load(key_id) is None]
+            self._refresh()
+            wanted = {name: self._generation(name) for name in names if name not in self._current}
+            absent = [name for name, key_id in wanted.items() if self._load(key_id) is None]
             if absent:
-                self._put({key_id: secrets.token_bytes(32) for key_id in absent})
+                # Another process may make or close the same key at the same moment: the first one stays,
+                # both use it.
+                made = {}
+                with self._transaction():
+                    for name in absent:
+                        key_id, raw = self._generation(name), secrets.token_bytes(32)
+                        wanted[name] = key_id
+                        if self._put(key_id, raw):
+                            made[key_id] = raw
+                for key_id, raw in made.items():
+                    self._remember(key_id, raw)
+            if len(self._current) > _CACHED_KEYS:
+                self._current.clear()
+            self._current.update(wanted)
+
+    def current(self, name: str) -> str:
+        """The id of the key that seals under this name now; `ensure` makes it. Costs no look at the file."""
+        key_id = self._current.get(name)
+        if key_id is None:
+            with self._lock:
+                key_id = self._generation(name)
+        return key_id
 
     def seal(self, key_id: str, plaintext: bytes, place: bytes) -> bytes:
-        """AES-256-GCM under the named key, bound to the place. Raises KeyMissing before `ensure`."""
+        """AES-256-GCM under this key, bound to the place. Raises KeyMissing before `ensure`, KeyDestroyed."""
+        cipher = self._keys.get(key_id)
+        if cipher is None:
+            with self._lock:
+                cipher = self._cipher(key_id)
         nonce = secrets.token_bytes(_NONCE)
-        return nonce + self._cipher(key_id).encrypt(nonce, plaintext, place)
+        return nonce + cipher.encrypt(nonce, plaintext, place)
 
     def open(self, key_id: str, box: bytes, place: bytes) -> bytes:
-        """Raises KeyMissing or SealBroken."""
+        """Raises KeyMissing, KeyDestroyed or SealBroken."""
+        with self._lock:
+            self._refresh()
+            cipher = self._cipher(key_id)
         try:
-            return self._cipher(key_id).decrypt(box[:_NONCE], box[_NONCE:], place)
+            return cipher.decrypt(box[:_NONCE], box[_NONCE:], place)
         except (InvalidTag, ValueError) as error:
             raise SealBroken(f"sealed under {key_id}") from error
 
@@ -118,18 +194,161 @@ class Vault:
         """A keyed digest that finds a value again without storing it: 32 hexadecimal digits."""
         return digest(self._blind_key, f"{label}\x1f{value}".encode(), sha256).hex()[:32]
 
+    # -- the life of a key ----------------------------------------------------------------------------
+
+    @property
+    def kek_id(self) -> str:
+        """The id of the key-encryption key in use."""
+        return self._kek.id
+
+    def states(self) -> list[KeyState]:
+        """Every key that seals events or did so, by id; secrets of the ledger are not among them."""
+        with self._lock:
+            rows = self._rows.execute(
+                "SELECT id, IFNULL(rule, ''), IFNULL(destroyed, '') FROM "
+                "(SELECT id FROM key UNION SELECT id FROM closed) LEFT JOIN closed USING (id) "
+                "WHERE id NOT LIKE 'secret/%' ORDER BY id"
+            ).fetchall()
+        return [KeyState(*row) for row in rows]
+
+    def retire(self, key_id: str, rule: str) -> None:
+        """From here on this key opens and no longer seals; its name goes on with the next generation.
+
+        Doing it again changes nothing. Raises KeyMissing.
+        """
+        with self._lock:
+            with self._transaction():
+                known = self._rows.execute("SELECT 1 FROM key WHERE id = ?", (key_id,)).fetchone()
+                if key_id.startswith(_SECRET) or not (known or self._erased(key_id)):
+                    raise KeyMissing(key_id)
+                self._rows.execute(
+                    "INSERT INTO closed VALUES (?, ?, '') ON CONFLICT DO NOTHING", (key_id, rule)
+                )
+            self._current.clear()
+
+    def destroy(self, key_id: str, at: str) -> Erased:
+        """Remove a retired key for good; `at` (ISO 8601) is kept. Again: the same answer, and nothing else.
+
+        The file is written anew, so that no page of it holds the wrapped key any longer. What the disk still
+        has of removed journals is worthless after the next `rotate`. Raises KeyMissing for a key that was
+        not retired.
+        """
+        with self._lock:
+            with self._transaction():
+                self._rows.execute(
+                    "DELETE FROM key WHERE id IN (SELECT id FROM closed WHERE id = ?)", (key_id,)
+                )
+                self._rows.execute(
+                    "UPDATE closed SET destroyed = ? WHERE id = ? AND destroyed = ''", (at, key_id)
+                )
+                erased = self._erased(key_id)
+                if erased is None:
+                    raise KeyMissing(key_id)
+            self._keys.pop(key_id, None)
+            self._current.clear()
+            self._rows.execute("VACUUM")
+        return erased
+
+    def rotate(self) -> str:
+        """Wrap every key by a new key-encryption key, whose id is returned; then the old one is removed.
+
+        All keys change in one transaction. A crash before its commit leaves the old one in force, a crash
+        after it the new one; what is left over is removed by the next opening.
+        """
+        with self._lock:
+            try:
+                with self._transaction():
+                    following = self._keks.make()
+                    for key_id, wrapped in self._wrapped():
+                        self._rows.execute(
+                            "UPDATE key SET wrapped = ? WHERE id = ?",
+                            (following.wrap(self._kek.unwrap(wrapped)), key_id),
+                        )
+                    self._rows.execute("UPDATE kek SET id = ?", (following.id,))
+            finally:
+                self._kek = self._settle()
+        return self._kek.id
+
+    def _wrapped(self) -> Iterator[tuple[str, bytes]]:
+        """All rows, a part at a time: the caller changes them as it goes."""
+        last = ""
+        while rows := self._rows.execute(
+            "SELECT id, wrapped FROM key WHERE id > ? ORDER BY id LIMIT ?", (last, _REWRAPPED)
+        ).fetchall():
+            yield from rows
+            last = rows[-1][0]
+
+    def _begin(self) -> None:
+        """The tables, and in a new vault its first key-encryption key."""
+        with self._immediate():
+            for statement in SCHEMA:
+                self._rows.execute(statement)
+            if self._rows.execute("SELECT 1 FROM kek").fetchone() is None:
+                if self._rows.execute("SELECT 1 FROM key").fetchone() is not None:
+                    raise VaultLocked("the vault does not say which key-encryption key wraps its keys")
+                self._rows.execute("INSERT INTO kek VALUES (1, ?)", (self._keks.first().id,))
+
+    def _settle(self) -> KeyEncryptionKey:
+        """The key-encryption key in force. An interrupted rotation ends here: finished, or never begun."""
+        with self._immediate():
+            kek = self._in_force()
+            self._keks.keep(kek.id)
+        return kek
+
+    def _in_force(self) -> KeyEncryptionKey:
+        return self._keks.find(self._rows.execute("SELECT id FROM kek").fetchone()[0])
+
+    # -- rows, with the lock held ---------------------------------------------------------------------
+
+    @contextmanager
+    def _immediate(self) -> Iterator[None]:
+        """Alone among all processes, and durable or undone at the end."""
+        self._rows.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._rows.execute("COMMIT")
+        except BaseException:
+            self._rows.rollback()
+            raise
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Likewise, with the key-encryption key that is in force: another process may have rotated it."""
+        with self._immediate():
+            if self._rows.execute("SELECT id FROM kek").fetchone()[0] != self._kek.id:
+                self._kek = self._in_force()
+            yield
+
+    def _refresh(self) -> None:
+        """Forget what is held in memory if another process changed the file (measured: 6 microseconds)."""
+        version = self._rows.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._version:
+            self._keys.clear()
+            self._current.clear()
+            self._version = version
+
+    def _generation(self, name: str) -> str:
+        """The first generation of a name that is not closed."""
+        if GENERATION in name:
+            raise ValueError(f"a name of a key may not hold {GENERATION}")
+        key_id, number = name, 1
+        while self._rows.execute("SELECT 1 FROM closed WHERE id = ?", (key_id,)).fetchone():
+            number += 1
+            key_id = f"{name}{GENERATION}{number}"
+        return key_id
+
     def _cipher(self, key_id: str) -> AESGCM:
-        cipher = self._keys.get(key_id)
-        if cipher is None:
-            with self._lock:
-                cipher = self._load(key_id)
-        if cipher is None:
-            raise KeyMissing(key_id)
-        return cipher
+        cipher = self._load(key_id)
+        if cipher is not None:
+            return cipher
+        erased = self._erased(key_id)
+        raise KeyMissing(key_id) if erased is None else KeyDestroyed(key_id, erased)
 
     def _load(self, key_id: str) -> AESGCM | None:
-        raw = self._get(key_id)
-        return None if raw is None else self._remember(key_id, raw)
+        cipher = self._keys.get(key_id)
+        if cipher is None and (raw := self._get(key_id)) is not None:
+            cipher = self._remember(key_id, raw)
+        return cipher
 
     def _remember(self, key_id: str, raw: bytes) -> AESGCM:
         cipher = self._keys[key_id] = AESGCM(raw)
@@ -137,33 +356,29 @@ class Vault:
             self._keys.popitem(last=False)
         return cipher
 
-    def _get(self, key_id: str) -> bytes | None:
-        row = self._rows.execute("SELECT wrapped FROM key WHERE id = ?", (key_id,)).fetchone()
-        if row is None:
-            return None
-        try:
-            return aes_key_unwrap(self._kek, row[0])
-        except InvalidUnwrap as error:
-            raise VaultLocked("the key-encryption key does not open this vault") from error
+    def _erased(self, key_id: str) -> Erased | None:
+        row = self._rows.execute(
+            "SELECT rule, destroyed FROM closed WHERE id = ? AND destroyed <> ''", (key_id,)
+        ).fetchone()
+        return None if row is None else Erased(*row)
 
-    def _put(self, keys: dict[str, bytes]) -> list[bytes]:
-        # Another process may make the same key at the same moment: the first one stays, both use it.
-        self._rows.execute("BEGIN IMMEDIATE")
-        try:
-            self._rows.executemany(
-                "INSERT INTO key VALUES (?, ?) ON CONFLICT DO NOTHING",
-                [(key_id, aes_key_wrap(self._kek, raw)) for key_id, raw in keys.items()],
-            )
-            self._rows.execute("COMMIT")
-        except BaseException:
-            self._rows.rollback()
-            raise
-        kept = []
-        for key_id in keys:
-            raw = self._get(key_id)
-            if raw is None:
-                raise KeyMissing(key_id)
-            kept.append(raw)
-            if not key_id.startswith("secret/"):
-                self._remember(key_id, raw)
-        return kept
+    def _get(self, key_id: str) -> bytes | None:
+        while True:
+            row = self._rows.execute(
+                "SELECT wrapped, kek.id FROM key, kek WHERE key.id = ?", (key_id,)
+            ).fetchone()
+            if row is None:
+                return None
+            wrapped, kek_id = row
+            if kek_id == self._kek.id:
+                return self._kek.unwrap(wrapped)
+            with self._transaction():
+                pass  # another process rotated: this takes the new key-encryption key up
+
+    def _put(self, key_id: str, raw: bytes) -> bool:
+        """Within a transaction: whether it was new; a key that is there already stays."""
+        wrapped = self._kek.wrap(raw)
+        inserted = self._rows.execute(
+            "INSERT INTO key VALUES (?, ?) ON CONFLICT DO NOTHING", (key_id, wrapped)
+        )
+        return inserted.rowcount == 1

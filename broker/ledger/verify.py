@@ -1,19 +1,20 @@
-"""Checking a ledger from its file alone, with nothing but its public verifier key.
+"""Checking a ledger from its rows alone, with nothing but its public verifier key.
 
 It reads the rows themselves, not through the store, and names the first position that is wrong.
 """
 
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from eventsourcing.persistence import StoredEvent
 
 from broker.ledger.events import leaf_data, message_id_of
-from broker.ledger.merkle import HASH_SIZE, TILE_WIDTH, Frontier, grow, leaf_hash, perfect_root, root_of
+from broker.ledger.merkle import Frontier, Node, grow, leaf_hash, root_of
 from broker.ledger.notes import NoteInvalid, NoteVerifier
 
 _NO_UNIT = ("", sys.maxsize, sys.maxsize)
@@ -32,20 +33,71 @@ class Verdict:
         return self.wrong_position is None
 
 
-def verify_file(
-    path: Path, verifier_key: str, *, progress: Callable[[int, int], None] = lambda done, total: None
+class RawLedger(Protocol):
+    """The rows of a ledger as they lie there, of one moment, in order. Damage may be in any of them."""
+
+    def checkpoints(self) -> Iterable[tuple[int, bytes, str, str]]: ...  # size, frontier, note, at
+    def events(self) -> Iterable[tuple[int, str, int, str, bytes, bytes]]: ...  # the last one: the leaf
+    def nodes(self) -> Iterable[tuple[int, int, bytes]]: ...  # level, index, hash
+    def units(self) -> Iterable[tuple[str, int, int]]: ...  # by first and last position
+
+
+class DamagedRows(Exception):
+    """The rows of a ledger cannot be read."""
+
+
+def verify(
+    rows: RawLedger, verifier_key: str, *, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Verdict:
-    """Check every event, tile, checkpoint and unit of an SQLite ledger, also while it is being written.
+    """Check every event, tree node, checkpoint and unit of a ledger, also while it is being written.
 
     Raises NoteInvalid for a bad key. A ledger cut back cleanly to an earlier checkpoint is a valid, shorter
     ledger: only who kept a later checkpoint can tell.
     """
-    verifier = NoteVerifier(verifier_key)
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as rows:
+    return _Check(rows, NoteVerifier(verifier_key)).run(progress)
+
+
+def verify_file(
+    path: Path, verifier_key: str, *, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Verdict:
+    """Check an SQLite ledger; as `verify`."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         # Text that is no UTF-8 is damage like any other, and must not stop the reading of its row.
-        rows.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-        rows.execute("BEGIN")  # one snapshot for everything that is read
-        return _Check(rows, verifier).run(progress)
+        connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+        connection.execute("BEGIN")  # one snapshot for everything that is read
+        return verify(SQLiteRows(connection), verifier_key, progress=progress)
+
+
+class SQLiteRows:
+    """The rows of an SQLite ledger (RawLedger)."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def checkpoints(self) -> Iterable[tuple[int, bytes, str, str]]:
+        return self._rows("SELECT size, frontier, note, at FROM checkpoint ORDER BY size")
+
+    def events(self) -> Iterable[tuple[int, str, int, str, bytes, bytes]]:
+        return self._rows(
+            "SELECT rowid, originator_id, originator_version, topic, state, CAST(leaf AS BLOB) "
+            "FROM stored_events ORDER BY rowid"
+        )
+
+    def nodes(self) -> Iterable[tuple[int, int, bytes]]:
+        return self._rows("SELECT level, idx, CAST(hash AS BLOB) FROM node ORDER BY level, idx")
+
+    def units(self) -> Iterable[tuple[str, int, int]]:
+        return self._rows(
+            "SELECT message_id, CAST(first AS INTEGER), CAST(last AS INTEGER) FROM unit ORDER BY first, last"
+        )
+
+    def _rows(self, query: str) -> Iterator[Any]:
+        try:
+            # `yield from` would close the cursor with this generator, when the connection may be closed.
+            for row in self._connection.execute(query):  # noqa: UP028
+                yield row
+        except sqlite3.DatabaseError as error:
+            raise DamagedRows(f"the file cannot be read: {error}") from error
 
 
 class _Wrong(Exception):
@@ -55,61 +107,60 @@ class _Wrong(Exception):
 class _Check:
     """One pass over the rows of a ledger."""
 
-    def __init__(self, rows: sqlite3.Connection, verifier: NoteVerifier) -> None:
+    def __init__(self, rows: RawLedger, verifier: NoteVerifier) -> None:
         self._rows = rows
         self._verifier = verifier
         self._position = 0
+        self._at = ""
 
     def run(self, progress: Callable[[int, int], None]) -> Verdict:
         try:
             self._events(progress)
         except _Wrong as wrong:
             return Verdict(self._position, *wrong.args)
-        except sqlite3.DatabaseError as error:
-            return Verdict(self._position, self._position + 1, f"the file cannot be read: {error}")
+        except DamagedRows as error:
+            return Verdict(self._position, self._position + 1, str(error))
         return Verdict(self._position)
 
     def _events(self, progress: Callable[[int, int], None]) -> None:
-        query = "SELECT size, frontier, note FROM checkpoint"
-        signed = {size: (frontier, note) for size, frontier, note in self._rows.execute(query)}
-        total = max(signed, default=0)
-        tiles, units = _Tiles(self._rows), _Units(self._rows)
+        checkpoints = iter(self._rows.checkpoints())
+        signed = next(checkpoints, None)
+        units = _Units(self._rows.units())
+        nodes: dict[Node, bytes] = {}
         versions: dict[str, int] = {}
         frontier: Frontier = ()
         covered = 0
-        query = (
-            "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events ORDER BY rowid"
-        )
-        for rowid, stream, version, topic, state in self._rows.execute(query):
+        for rowid, stream, version, topic, state, kept in self._rows.events():
             position = self._position + 1
             if rowid != position:
                 raise _Wrong(position, "a row is missing or was inserted here")
             self._position = position
-            if position > total:
+            if signed is None:
                 raise _Wrong(position, "no checkpoint covers this row: it was inserted")
             leaf = _leaf(stream, version, topic, state)
-            if leaf is None or not tiles.holds(position, leaf):
+            if leaf != kept:
                 raise _Wrong(position, "the stored event is not the one that was logged")
             if version != versions.get(stream, 0) + 1:
                 raise _Wrong(position, f"version {version} of its stream is out of order")
             versions[stream] = version
             units.check(position, message_id_of(state))
-            tiles.add(leaf)
-            _, frontier = grow(position - 1, frontier, (leaf,))
-            if position in signed:
-                self._checkpoint(position, covered + 1, frontier, *signed.pop(position))
-                covered = position
+            _, frontier = grow(position - 1, frontier, (leaf,), nodes)
+            if position == signed[0]:
+                self._checkpoint(covered + 1, frontier, *signed)
+                covered, signed = position, next(checkpoints, None)
             if position % 1_000 == 0:
-                progress(position, total)
-        if self._position < total:
-            raise _Wrong(self._position + 1, "the last rows are missing")
-        if signed:
-            raise _Wrong(1, "there is a checkpoint of no size")
-        units.check_end(total)
-        tiles.check_end(total)
-        progress(total, total)
+                progress(position, max(position, signed[0] if signed else 0))
+        if signed is not None:
+            missing = signed[0] > self._position
+            raise _Wrong(
+                self._position + 1 if missing else max(1, signed[0]),
+                "the last rows are missing" if missing else "there is a checkpoint of no commit",
+            )
+        units.check_end(self._position)
+        self._nodes(nodes)
+        progress(self._position, self._position)
 
-    def _checkpoint(self, size: int, first: int, frontier: Frontier, kept: bytes, note: str) -> None:
+    def _checkpoint(self, first: int, frontier: Frontier, size: int, kept: bytes, note: str, at: str) -> None:
         """`first` is the first position that no earlier checkpoint covers: what is wrong is not before it."""
         try:
             checkpoint = self._verifier.checkpoint(str(note))
@@ -119,65 +170,29 @@ class _Check:
             raise _Wrong(first, f"the events up to the checkpoint at {size} are not the ones it signed")
         if b"".join(frontier) != kept:
             raise _Wrong(first, f"the log state at {size} was changed")
+        if str(at) < self._at:
+            raise _Wrong(first, f"the time of the commit up to {size} was changed")
+        self._at = str(at)
 
+    def _nodes(self, made: dict[Node, bytes]) -> None:
+        """The stored roots of full tiles, beside those that the leaves made on the way."""
+        for level, index, node in self._rows.nodes():
+            if made.pop((level, index), b"") != node:
+                raise _Wrong(self._first_of(level, index), f"node {index} of level {level} was changed")
+        if made:
+            level, index = min(made, key=lambda node: self._first_of(*node))
+            raise _Wrong(self._first_of(level, index), f"node {index} of level {level} is missing")
 
-class _Tiles:
-    """The tiles as the leaves make them, each compared with the stored one once it is full."""
-
-    def __init__(self, rows: sqlite3.Connection) -> None:
-        self._rows = rows
-        self._filling: list[bytes] = []  # by level
-        self._full: list[int] = []  # by level
-        self._stored = b""
-
-    def holds(self, position: int, leaf: bytes) -> bool:
-        """Whether the stored tile has this leaf at this position."""
-        index, offset = divmod(position - 1, TILE_WIDTH)
-        if offset == 0:
-            self._stored = self._read(0, index)
-        return self._stored[offset * HASH_SIZE : (offset + 1) * HASH_SIZE] == leaf
-
-    def add(self, value: bytes, level: int = 0) -> None:
-        if level == len(self._filling):
-            self._filling.append(b"")
-            self._full.append(0)
-        self._filling[level] += value
-        if len(self._filling[level]) == TILE_WIDTH * HASH_SIZE:
-            self._compare(level)
-            self.add(perfect_root(self._filling[level]), level + 1)
-            self._filling[level] = b""
-            self._full[level] += 1
-
-    def check_end(self, total: int) -> None:
-        for level, tile in enumerate(self._filling):
-            if tile:
-                self._compare(level)
-        made = sum(self._full) + sum(tile != b"" for tile in self._filling)
-        if self._rows.execute("SELECT COUNT(*) FROM tile").fetchone()[0] != made:
-            raise _Wrong(max(1, total), "there are tiles beyond the last event")
-
-    def _compare(self, level: int) -> None:
-        index = self._full[level]
-        made, stored = self._filling[level], self._read(level, index)
-        if made != stored:
-            parts = (slice(i * HASH_SIZE, (i + 1) * HASH_SIZE) for i in range(TILE_WIDTH + 1))
-            wrong = next(i for i, part in enumerate(parts) if made[part] != stored[part])
-            first = (index * TILE_WIDTH + wrong) * TILE_WIDTH**level + 1
-            raise _Wrong(first, f"tile {index} of level {level} was changed")
-
-    def _read(self, level: int, index: int) -> bytes:
-        query = "SELECT CAST(hashes AS BLOB) FROM tile WHERE level = ? AND idx = ?"
-        row = self._rows.execute(query, (level, index)).fetchone()
-        return row[0] if row is not None else b""
+    def _first_of(self, level: int, index: int) -> int:
+        """The first position below a node, within what was read."""
+        return max(1, min((index << 8 * level) + 1, self._position))
 
 
 class _Units:
     """The index of units, walked beside the events: each event carries the message id of its unit."""
 
-    def __init__(self, rows: sqlite3.Connection) -> None:
-        self._rows: Iterator[tuple[str, int, int]] = rows.execute(
-            "SELECT message_id, CAST(first AS INTEGER), CAST(last AS INTEGER) FROM unit ORDER BY first, last"
-        )
+    def __init__(self, rows: Iterable[tuple[str, int, int]]) -> None:
+        self._rows = iter(rows)
         self._unit = ("", 0, 0)
 
     def check(self, position: int, message_id: str | None) -> None:
@@ -205,5 +220,5 @@ def _leaf(stream: str, version: int, topic: str, state: bytes) -> bytes | None:
     stored = StoredEvent(originator_id=stream, originator_version=version, topic=topic, state=state)
     try:
         return leaf_hash(leaf_data(stored))
-    except UnicodeEncodeError:
+    except (TypeError, UnicodeEncodeError):
         return None

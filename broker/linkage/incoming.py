@@ -7,7 +7,7 @@ genuine message of the same id.
 from dataclasses import dataclass
 from typing import Any
 
-from broker.ledger.events import event
+from broker.ledger.events import event, personal
 from schemas.errors import Refusal
 
 
@@ -24,8 +24,8 @@ class MessageReceived:
     digest: str
     checks: tuple[str, ...]
     control: bytes
-    sealed: bytes
     signature: bytes
+    sealed: bytes = personal()
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ class MessageQueued:
     processing_number: str
     checks: tuple[str, ...]
     control: bytes
-    sealed: bytes
     signature: bytes
+    sealed: bytes = personal()
     link_codes: tuple[str, ...] = personal()
 
 

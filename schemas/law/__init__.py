@@ -10,6 +10,7 @@ and are not applied: 都道府県知事 covers prefectures only.
 """
 
 import tomllib
+from calendar import monthrange
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -78,10 +79,19 @@ class Wording:
 
 @dataclass(frozen=True)
 class Retention:
-    """How long a class of record is kept: whole years, and the law or policy that says so."""
+    """How long a class of record is kept: whole years, and the law or policy that says so.
+
+    `rule` is its short name, by which records are erased once the period is over.
+    """
 
     years: int
     basis: str
+    rule: str
+
+    def ends(self, month: str) -> date:
+        """The last day on which a record of this month (YYYY-MM) is kept, and with it the whole month."""
+        year, number = int(month[:4]) + self.years, int(month[5:])
+        return date(year, number, monthrange(year, number)[1])
 
 
 class LawTable:
@@ -172,8 +182,8 @@ def retentions() -> Mapping[str, Retention]:
     """Every retention class with its period."""
     return MappingProxyType(
         {
-            row["class"]: Retention(int(row["years"]), row["basis"])
-            for row in read_table(__name__, "retention.tsv", ("class", "years", "basis"))
+            row["class"]: Retention(int(row["years"]), row["basis"], row["rule"])
+            for row in read_table(__name__, "retention.tsv", ("class", "years", "basis", "rule"))
         }
     )
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from broker.ledger.events import Recorded
 from broker.ledger.ledger import Change, Ledger, StreamMoved, Unit
 from broker.ledger.projections import ProjectionTables, Rows
 from broker.ledger.vault import Vault
-from tests.ledger.places import open_sqlite
+from tests.ledger.places import open_sqlite, opened
 from tests.ledger.samples import REGISTRY, Counted, Noted, Seen, clock
 
 ROOT = Path(__file__).parents[2]
@@ -50,8 +51,11 @@ async def _append(folder: Path, name: str) -> None:
 
     It tells message id, first and last position. Each unit also extends the one stream that all share.
     """
-    vault = Vault(folder / "vault")
-    ledger = Ledger("test", open_sqlite(folder / "events.sqlite"), REGISTRY, vault, clock)
+    with closing(Vault(folder / "vault")) as vault, opened(folder) as store:
+        await _append_with(Ledger("test", store, REGISTRY, vault, clock), name)
+
+
+async def _append_with(ledger: Ledger, name: str) -> None:
 
     async def write(stream: str, number: int) -> None:
         own = events_of(stream, number)
@@ -75,8 +79,6 @@ async def _append(folder: Path, name: str) -> None:
                     writers.start_soon(write, f"{name}-{writer}", number)
             number += 1
         nursery.cancel_scope.cancel()
-    ledger.store.close()
-    vault.close()
 
 
 class _Fatal(Seen):

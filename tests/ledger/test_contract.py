@@ -1,11 +1,12 @@
 """The contract of the ledger, the same for every store."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from eventsourcing.persistence import Notification
+from eventsourcing.persistence import IntegrityError, Notification
 
 from broker.ledger.events import leaf_data
 from broker.ledger.merkle import (
@@ -18,10 +19,11 @@ from broker.ledger.merkle import (
     verify_inclusion,
 )
 from broker.ledger.notes import NoteVerifier
+from broker.ledger.postgres import PostgresStore
 from broker.ledger.sqlite import SQLiteStore
-from broker.ledger.store import Conflict, Head, MemoryStore, Outcome, Store
+from broker.ledger.store import Commit, Conflict, Head, MemoryStore, Outcome, Store, next_commit
 from broker.ledger.verify import verify_file
-from tests.ledger.places import SIGNER, Place, open_sqlite, plain_root, stored, unit
+from tests.ledger.places import AT, SIGNER, Place, open_sqlite, plain_root, sign, stored, unit
 from tests.ledger.processes import SHARED, WRITERS, start, tell, told
 
 
@@ -80,8 +82,8 @@ def test_versions_count_up_in_each_stream(place: Place) -> None:
 def test_a_conflict_names_the_stream_and_leaves_nothing(place: Place) -> None:
     stored(place.store, unit("m1", ("a", 0, 2)))
     before = place.store.head()
-    assert place.store.append([unit("m2", ("new", 0, 1), ("a", 1, 1))]) == [Conflict("a", 1, 2)]
-    assert place.store.append([unit("m3", ("b", 4, 1))]) == [Conflict("b", 4, 0)]
+    assert place.store.append([unit("m2", ("new", 0, 1), ("a", 1, 1))], AT) == [Conflict("a", 1, 2)]
+    assert place.store.append([unit("m3", ("b", 4, 1))], AT) == [Conflict("b", 4, 0)]
     for store in place.before_and_after():
         assert store.head() == before
         assert len(everything(store)) == 2
@@ -93,7 +95,8 @@ def test_a_conflict_names_the_stream_and_leaves_nothing(place: Place) -> None:
 
 def test_the_other_units_of_a_batch_are_committed_beside_a_conflict(place: Place) -> None:
     results = place.store.append(
-        [unit("m1", ("a", 0, 1)), unit("m2", ("a", 0, 1), ("b", 0, 1)), unit("m3", ("b", 0, 1), ("a", 1, 1))]
+        [unit("m1", ("a", 0, 1)), unit("m2", ("a", 0, 1), ("b", 0, 1)), unit("m3", ("b", 0, 1), ("a", 1, 1))],
+        AT,
     )
     assert results == [Outcome(1, 1), Conflict("a", 0, 1), Outcome(2, 3)]
     assert states(everything(place.reopen())) == [b"m1 a 1", b"m3 b 1", b"m3 a 1"]
@@ -101,11 +104,11 @@ def test_the_other_units_of_a_batch_are_committed_beside_a_conflict(place: Place
 
 def test_a_stream_that_is_only_required_must_not_have_moved(place: Place) -> None:
     stored(place.store, unit("m1", ("a", 0, 1)))
-    assert place.store.append([unit("m2", ("b", 0, 1), ("a", 0, 0))]) == [Conflict("a", 0, 1)]
-    assert place.store.append([unit("m3", ("b", 0, 1), ("never", 1, 0))]) == [Conflict("never", 1, 0)]
+    assert place.store.append([unit("m2", ("b", 0, 1), ("a", 0, 0))], AT) == [Conflict("a", 0, 1)]
+    assert place.store.append([unit("m3", ("b", 0, 1), ("never", 1, 0))], AT) == [Conflict("never", 1, 0)]
     assert stored(place.store, unit("m4", ("b", 0, 1), ("a", 1, 0), ("never", 0, 0))) == [Outcome(2, 2)]
     # Also when it moves within the same batch, before the unit that requires it.
-    assert place.store.append([unit("m5", ("a", 1, 1)), unit("m6", ("b", 1, 1), ("a", 1, 0))]) == [
+    assert place.store.append([unit("m5", ("a", 1, 1)), unit("m6", ("b", 1, 1), ("a", 1, 0))], AT) == [
         Outcome(3, 3),
         Conflict("a", 1, 2),
     ]
@@ -137,7 +140,7 @@ def test_the_same_message_id_twice_in_one_batch(place: Place) -> None:
 
 def test_after_a_conflict_the_same_message_id_may_still_win_in_its_batch(place: Place) -> None:
     batch = [unit("m1", ("a", 5, 1)), unit("m1", ("a", 0, 1)), unit("m1", ("a", 0, 1))]
-    assert place.store.append(batch) == [Conflict("a", 5, 0), Outcome(1, 1), Outcome(1, 1, repeated=True)]
+    assert place.store.append(batch, AT) == [Conflict("a", 5, 0), Outcome(1, 1), Outcome(1, 1, repeated=True)]
 
 
 def test_a_batch_of_many_streams_and_message_ids(place: Place) -> None:
@@ -145,7 +148,7 @@ def test_a_batch_of_many_streams_and_message_ids(place: Place) -> None:
     units = [unit(f"m{i}", (f"s{i}", 0, 1)) for i in range(1_200)]
     stored(place.store, *units)
     assert [o.repeated for o in stored(place.reopen(), *units)] == [True] * 1_200
-    moved = place.store.append([unit(f"n{i}", (f"s{i}", 0, 1)) for i in range(1_200)])
+    moved = place.store.append([unit(f"n{i}", (f"s{i}", 0, 1)) for i in range(1_200)], AT)
     assert moved == [Conflict(f"s{i}", 0, 1) for i in range(1_200)]
     positions = list(range(1_200, 0, -1))
     assert [event.id for event in place.store.at([*positions, 500])] == positions[::-1]
@@ -170,10 +173,10 @@ def test_a_store_that_fails_takes_nothing_of_a_batch(place: Place) -> None:
     def refuse(size: int, root: bytes) -> str:
         raise ArithmeticError("no signature today")
 
-    assert isinstance(place.store, MemoryStore | SQLiteStore)
+    assert isinstance(place.store, MemoryStore | SQLiteStore | PostgresStore)
     place.store._sign, signing = refuse, place.store._sign
     with pytest.raises(ArithmeticError):
-        place.store.append([unit("m2", ("a", 1, 1)), unit("m3", ("b", 0, 1))])
+        place.store.append([unit("m2", ("a", 1, 1)), unit("m3", ("b", 0, 1))], AT)
     place.store._sign = signing
     assert place.store.head() == before
     assert states(everything(place.store)) == [b"m1 a 1"]
@@ -219,12 +222,13 @@ def test_the_tiles_prove_inclusion_and_consistency(place: Place) -> None:
     store = place.reopen()
     leaves = [leaf_hash(leaf_data(event)) for event in everything(store)]
     roots = {head.size: root_of(head.frontier) for head in store.checkpoints()}
+    tile = cache(store.tile)
     for size, root in roots.items():
         for index in range(size):
-            verify_inclusion(leaves[index], index, size, inclusion_proof(store.tile, index, size), root)
+            verify_inclusion(leaves[index], index, size, inclusion_proof(tile, index, size), root)
         for old in roots:
             if old <= size:
-                verify_consistency(old, size, consistency_proof(store.tile, old, size), roots[old], root)
+                verify_consistency(old, size, consistency_proof(tile, old, size), roots[old], root)
     proof = inclusion_proof(store.tile, 3, 301)
     with pytest.raises(ProofInvalid):
         verify_inclusion(leaves[4], 3, 301, proof, roots[301])
@@ -258,3 +262,81 @@ def test_two_processes_append_to_one_file(tmp_path: Path) -> None:
     finally:
         store.close()
     assert verify_file(tmp_path / "events.sqlite", SIGNER.verifier_key).ok
+
+
+def test_the_times_of_commits_never_go_back(place: Place) -> None:
+    """Whatever a clock says: what was shown as of a time must stay what was there at that time."""
+    for number, at in enumerate(("2026-11-21T03", "2026-11-21T05", "2026-11-21T04", "2026-11-21T06"), 1):
+        place.store.append([unit(f"m{number}", ("a", number - 1, 1))], at)
+    store = place.reopen()
+    assert [head.at[11:] for head in store.checkpoints()] == ["03", "05", "05", "06"]
+    for at, position in (("02", 0), ("03", 1), ("04", 1), ("05", 3), ("055", 3), ("06", 4), ("07", 4)):
+        assert store.position_at(f"2026-11-21T{at}") == position, at
+
+
+def test_checkpoints_come_in_pages(place: Place) -> None:
+    for number in range(7):
+        stored(place.store, unit(f"m{number}", ("a", number * 2, 2)))
+    assert [head.size for head in place.store.checkpoints(limit=3)] == [2, 4, 6]
+    assert [head.size for head in place.store.checkpoints(6, 3)] == [8, 10, 12]
+    assert [head.size for head in place.store.checkpoints(13, 3)] == [14]
+
+
+def test_cosignatures_are_kept_once_each_and_beside_their_checkpoint(place: Place) -> None:
+    stored(place.store, unit("m1", ("a", 0, 1)))
+    place.store.cosign(1, ["— b line", "— a line"])
+    place.store.cosign(1, ["— a line", "— c line"])
+    store = place.reopen()
+    assert sorted(store.cosignatures(1)) == ["— a line", "— b line", "— c line"]
+    assert store.cosignatures(2) == []
+    stored(store, unit("m2", ("a", 1, 4)))
+    store.cosign(5, ["— ml-dsa " + "x" * 3_300])
+    assert [store.cosigned(size) for size in (0, 1, 2, 5, 6)] == [1, 1, 5, 5, 0]
+
+
+def test_a_ledger_put_into_another_is_the_same(place: Place) -> None:
+    source = MemoryStore(sign)
+    commits: list[Commit] = []
+    for number, count in enumerate((1, 255, 3, 300)):
+        head = source.head()
+        batch = [unit(f"m{number}-{i}", (f"s{number}-{i}", 0, 1)) for i in range(count)]
+        outcomes = {u.message_id: o for u, o in zip(batch, stored(source, *batch), strict=True)}
+        events = [event for u in batch for event in u.events]
+        commits.append(next_commit(head, events, outcomes, AT, sign))
+    place.store.put(commits[:2])
+    store = place.reopen()
+    store.put(commits[2:])
+    assert everything(store) == everything(source)
+    assert store.checkpoints() == source.checkpoints()
+    assert [store.tile(*tile) for tile in ((0, 0), (0, 2), (1, 0))] == [
+        source.tile(*tile) for tile in ((0, 0), (0, 2), (1, 0))
+    ]
+    assert store.outcomes(["m3-7"]) == source.outcomes(["m3-7"])
+    assert stored(store, unit("m3-7", ("s3-7", 0, 1))) == [Outcome(267, 267, repeated=True)]
+
+
+@pytest.mark.parametrize("what", ["again", "gap", "leaf", "node", "frontier", "time", "event"])
+def test_what_does_not_follow_is_not_put(place: Place, what: str) -> None:
+    source = MemoryStore(sign)
+    commits = []
+    for number in range(3):
+        head = source.head()
+        (outcome,) = stored(source, unit(f"m{number}", ("a", number * 300, 300)))
+        events = unit(f"m{number}", ("a", number * 300, 300)).events
+        commits.append(next_commit(head, events, {f"m{number}": outcome}, AT, sign))
+    place.store.put(commits[:1])
+    good = commits[1]
+    wrong = {
+        "again": commits[0],
+        "gap": commits[2],
+        "leaf": replace(good, leaves=[bytes(32), *good.leaves[1:]]),
+        "node": replace(good, nodes={}),
+        "frontier": replace(good, head=replace(good.head, frontier=(bytes(32),))),
+        "time": replace(good, head=replace(good.head, at="2025-01-01T00:00:00.000000+00:00")),
+        "event": replace(good, events=[replace(good.events[0], state=b"other"), *good.events[1:]]),
+    }[what]
+    with pytest.raises(IntegrityError):
+        place.store.put([wrong])
+    assert place.reopen().head() == commits[0].head
+    place.store.put(commits[1:])
+    assert place.store.head() == commits[2].head

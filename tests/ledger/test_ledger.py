@@ -16,6 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 from broker.ledger.events import event
 from broker.ledger.ledger import MAX_BYTES, MAX_EVENTS, Change, Ledger, NotStored, StreamMoved, Unit
 from broker.ledger.ledger import OutcomeUnknown as Unknown
+from broker.ledger.postgres import PostgresStore
 from broker.ledger.sqlite import SQLiteStore
 from broker.ledger.store import MemoryStore, Outcome
 from broker.ledger.vault import Vault
@@ -76,7 +77,7 @@ class Meanwhile:
     """Signs checkpoints, and once does something first: in the writer's thread, inside its transaction."""
 
     def __init__(self, ledger: Ledger) -> None:
-        assert isinstance(ledger.store, MemoryStore | SQLiteStore)
+        assert isinstance(ledger.store, MemoryStore | SQLiteStore | PostgresStore)
         ledger.store._sign = self
         self.do: Callable[[], object] = lambda: None
 

@@ -12,14 +12,13 @@ from broker.ledger.merkle import (
     Frontier,
     ProofInvalid,
     consistency_proof,
-    extend_tiles,
     grow,
     inclusion_proof,
     root_of,
     verify_consistency,
     verify_inclusion,
 )
-from tests.ledger.places import plain_root
+from tests.ledger.places import plain_root, tiles_of
 
 Tiles = dict[tuple[int, int], bytes]
 
@@ -49,16 +48,12 @@ def reference_root(start: int, end: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def tiles() -> Tiles:
-    def read(level: int, index: int) -> bytes:
-        raise AssertionError("nothing is there to be read yet")
-
-    return extend_tiles(read, 0, LEAVES)
+    return tiles_of(LEAVES)
 
 
 def test_the_tree_of_nothing() -> None:
     assert root_of(()) == EMPTY_ROOT == plain_root([])
     assert grow(0, (), []) == (0, ())
-    assert extend_tiles(lambda level, index: b"", 0, []) == {}
 
 
 @pytest.mark.parametrize("size", range(1, 40))
@@ -79,26 +74,19 @@ def test_growing_in_any_steps_gives_the_same_root(steps: list[int]) -> None:
 
 @settings(max_examples=60)
 @given(start=st.sampled_from([0, 65_536 - 260]), steps=st.lists(st.integers(0, 600), min_size=1, max_size=5))
-def test_tiles_grown_in_any_steps_are_the_same(tiles: Tiles, start: int, steps: list[int]) -> None:
-    """A partial tile is what the full one begins with, so that only ever its end is written."""
-    grown: Tiles = {}
-    for place, tile in tiles.items():
-        level, index = place
-        width = min(256, max(0, start // 256**level - index * 256))
-        if width:
-            grown[place] = tile[: width * 32]
-
-    def read(level: int, index: int) -> bytes:
-        return grown[level, index]
-
+def test_growing_in_any_steps_completes_the_same_nodes(tiles: Tiles, start: int, steps: list[int]) -> None:
+    """What a tile above the leaves holds is written once, when the tile below it is full."""
+    size, frontier = grow(0, (), LEAVES[:start])
     for step in steps:
-        end = min(start + step, LARGEST)
-        grown |= extend_tiles(read, start, LEAVES[start:end])
-        start = end
-    assert len(grown) == sum(-(-(start // 256**level) // 256) for level in range(3))
-    for (level, index), tile in grown.items():
-        width = min(256, start // 256**level - index * 256)
-        assert tile == tiles[level, index][: width * 32]
+        end = min(size + step, LARGEST)
+        nodes: Tiles = {}
+        full = {level: (size >> 8 * level, end >> 8 * level) for level in (1, 2, 3)}
+        size, frontier = grow(size, frontier, LEAVES[size:end], nodes)
+        assert nodes == {
+            (level, index): tiles[level, index // 256][index % 256 * 32 :][:32]
+            for level, (first, last) in full.items()
+            for index in range(first, last)
+        }
 
 
 def test_a_tile_holds_the_hashes_of_its_level(tiles: Tiles) -> None:

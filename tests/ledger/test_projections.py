@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from threading import Thread
 from typing import Any, ClassVar
 
 import pytest
@@ -141,8 +142,8 @@ def test_catching_up_to_a_position_only(store: MemoryStore, vault: Vault, open_t
     assert tables.catch_up(store, REGISTRY, upto=1_000) == 50
 
 
-class _Fails(Seen):
-    """Fails at a position, once."""
+class _FailsOnce(Seen):
+    """Fails at a position, once, after it has written its row."""
 
     def __init__(self, position: int) -> None:
         self.position = position
@@ -157,15 +158,55 @@ class _Fails(Seen):
 def test_a_batch_that_fails_is_applied_exactly_once(
     store: MemoryStore, vault: Vault, open_tables: Open
 ) -> None:
+    """It is applied again, event by event; what the first attempt did is not there."""
     fill(store, vault, 300)
-    tables = open_tables(Totals(), _Fails(150))
-    with pytest.raises(ArithmeticError):
-        tables.catch_up(store, REGISTRY)
-    assert positions(tables) == []
-    assert tables.query("SELECT * FROM label") == []
+    tables = open_tables(Totals(), _FailsOnce(150))
     assert tables.catch_up(store, REGISTRY) == 300
     assert positions(tables) == list(range(1, 301))
     assert tables.query("SELECT amount FROM total") == [(sum(range(1, 300, 2)),)]
+    assert tables.parked() == []
+
+
+def test_a_full_disk_parks_nothing(store: MemoryStore, vault: Vault, open_tables: Open) -> None:
+    """It is no event's fault. Nothing of the batch is there, and with room again all of it is applied."""
+    fill(store, vault, 1_000)
+    tables = open_tables(Totals(), Seen())
+    tables.catch_up(store, REGISTRY, upto=10)
+    before = tables.digests()
+    tables._rows.execute("PRAGMA max_page_count = 12")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        tables.catch_up(store, REGISTRY)
+    assert (tables.digests(), tables.parked()) == (before, [])
+    tables._rows.execute("PRAGMA max_page_count = 100000")
+    assert tables.catch_up(store, REGISTRY) == 1_000
+    assert positions(tables) == list(range(1, 1_001))
+
+
+def test_two_that_keep_up_the_same_tables_apply_each_event_once(
+    store: MemoryStore, vault: Vault, tmp_path: Path
+) -> None:
+    """As two processes on one folder do. Seen fails, and so would park, if an event came to it twice."""
+    fill(store, vault, 100)
+    both = [ProjectionTables(tmp_path / "projections.sqlite", [Totals(), Seen()]) for _ in range(2)]
+    ends: list[int] = []
+
+    def keep_up(tables: ProjectionTables) -> None:
+        while (end := tables.catch_up(store, REGISTRY)) < 4 * BATCH:
+            assert end <= store.head().size
+        ends.append(end)
+
+    threads = [Thread(target=keep_up, args=(tables,)) for tables in both]
+    for thread in threads:
+        thread.start()
+    while store.head().size < 4 * BATCH:
+        fill(store, vault, min(700, 4 * BATCH - store.head().size))
+    for thread in threads:
+        thread.join()
+    assert ends == [4 * BATCH] * 2
+    assert positions(both[0]) == list(range(1, 4 * BATCH + 1))
+    assert both[0].parked() == []
+    for tables in both:
+        tables.close()
 
 
 def test_a_process_killed_in_the_middle_of_a_batch(tmp_path: Path, vault: Vault, open_tables: Open) -> None:

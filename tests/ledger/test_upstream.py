@@ -1,22 +1,28 @@
-"""The SQLite store stands on eventsourcing: what that library asks of its own recorders holds for it too.
+"""The durable stores stand on eventsourcing: what that library asks of its own recorders holds for them too.
 
 Left out is AggregateRecorderTestCase: it is for recorders without notification ids (it wants `insert_events`
 to return None, which no ApplicationRecorder does, upstream's own neither); what it asks of inserting and
 selecting is asked below by the others, and of conflicts within a call in this file.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
-from eventsourcing.persistence import IntegrityError, StoredEvent, Tracking
+from eventsourcing.persistence import IntegrityError, Notification, StoredEvent, Tracking
 from eventsourcing.tests import persistence as upstream
 
 from broker.ledger.events import leaf_data
 from broker.ledger.merkle import leaf_hash
+from broker.ledger.postgres import PostgresDatabase, PostgresStore
 from broker.ledger.sqlite import LedgerDatastore, SQLiteStore
 from broker.ledger.verify import verify_file
+from tests.ledger.conftest import Databases
 from tests.ledger.places import SIGNER, sign
+from tests.servers import new_ledger
 
 
 class _OnAFile(upstream.RecorderTestCase):
@@ -36,11 +42,45 @@ class _OnAFile(upstream.RecorderTestCase):
         self.addCleanup(self.check, store)
         return store
 
-    def check(self, store: SQLiteStore) -> None:
+    def check(self, store: SQLiteStore | PostgresStore) -> None:
         events = store.events(0, 1_000_000)
         tiles = b"".join(store.tile(0, index) for index in range(-(-len(events) // 256)))
         assert tiles == b"".join(leaf_hash(leaf_data(event)) for event in events)
         store.close()
+
+
+class _OfUUIDs(PostgresStore):
+    """Streams are named by text here; upstream's tests name them by UUIDs."""
+
+    def select_events(self, originator_id: UUID | str, **kwargs: Any) -> Sequence[StoredEvent]:
+        found = super().select_events(UUID(str(originator_id)).hex, **kwargs)
+        return [replace(event, originator_id=UUID(str(event.originator_id))) for event in found]
+
+    def select_notifications(self, *args: Any, **kwargs: Any) -> Sequence[Notification]:
+        found = super().select_notifications(*args, **kwargs)
+        return [replace(event, originator_id=UUID(str(event.originator_id))) for event in found]
+
+
+class _OnAServer(_OnAFile):
+    """The same on PostgreSQL, with the table of tracking that a ledger does not have."""
+
+    version = "postgresql18"
+    database: PostgresDatabase
+
+    @pytest.fixture(autouse=True)
+    def _server(self, databases: Databases) -> None:
+        self.database = databases[self.version]
+
+    def create_recorder(self) -> PostgresStore:  # type: ignore[override] # the other store
+        plain = new_ledger(self.database, sign)()
+        assert isinstance(plain, PostgresStore)
+        store = _OfUUIDs(plain.datastore, sign)  # type: ignore[arg-type] # its own datastore
+        tracking = next(s for s in store.sql_create_statements if "tracking" in s.as_string())
+        with self.database.connection() as connection:
+            connection.execute(tracking)
+        store.insert_tracking(Tracking("__migration__", 1))  # as upstream's recorder does when it makes it
+        self.addCleanup(self.check, store)
+        return store
 
 
 class ApplicationRecorderTest(_OnAFile, upstream.ApplicationRecorderTestCase[SQLiteStore]):
@@ -81,3 +121,35 @@ class RecorderDoorTest(_OnAFile):
         assert store.insert_events([second]) == [2]
         assert list(store.select_events(stream)) == [first, second]
         assert verify_file(self.path, SIGNER.verifier_key).ok
+
+
+class ApplicationRecorderOn18Test(_OnAServer, upstream.ApplicationRecorderTestCase[PostgresStore]):
+    """Versions begin at 1."""
+
+
+class ProcessRecorderOn18Test(_OnAServer, upstream.ProcessRecorderTestCase):
+    """Events and tracking in one transaction."""
+
+
+class TrackingRecorderOn18Test(_OnAServer, upstream.TrackingRecorderTestCase):
+    """The tracking table beside the events."""
+
+
+class NonInterleavingOn18Test(_OnAServer, upstream.NonInterleavingNotificationIDsBaseCase):
+    """Two writers at once."""
+
+
+class ApplicationRecorderOn15Test(ApplicationRecorderOn18Test):
+    version = "postgresql15"
+
+
+class ProcessRecorderOn15Test(ProcessRecorderOn18Test):
+    version = "postgresql15"
+
+
+class TrackingRecorderOn15Test(TrackingRecorderOn18Test):
+    version = "postgresql15"
+
+
+class NonInterleavingOn15Test(NonInterleavingOn18Test):
+    version = "postgresql15"

@@ -3,6 +3,7 @@
 import json
 from base64 import b64decode
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from broker.ledger.merkle import (
     EMPTY_ROOT,
     ProofInvalid,
     consistency_proof,
-    extend_tiles,
     grow,
     inclusion_proof,
     leaf_hash,
@@ -20,12 +20,16 @@ from broker.ledger.merkle import (
     verify_consistency,
     verify_inclusion,
 )
-from broker.ledger.notes import Checkpoint, NoteInvalid, NoteVerifier
-from tests.ledger.places import SIGNER, plain_root
+from broker.ledger.notes import Checkpoint, Kind, NoteInvalid, NoteSigner, NoteVerifier, with_signatures
+from broker.ledger.tiles import bundle, tile_path
+from broker.ledger.witness import Witness, submission
+from tests.ledger.places import SIGNER, plain_root, tiles_of
 
 VECTORS = Path(__file__).parents[3] / "shared" / "vectors"
 LOG = VECTORS / "tessera-log"
 LOG_KEY = "example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq3rKNx280NI+oO5xCFkkSx"
+# Its publisher gives the private key away with the log: it signs test data and nothing else.
+LOG_SIGNER = NoteSigner("example.com/log/testdata", b64decode("7KZj9JkBfSNlwnx6dnkVjUPP7BMwvbJZKQr70NIXd6A="))
 NOTE_KEY = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"
 
 pytestmark = pytest.mark.skipif(
@@ -140,10 +144,42 @@ def test_a_log_of_another_implementation(size: int) -> None:
     assert checkpoint(size) == Checkpoint("example.com/log/testdata", size, root_of(frontier))
     assert root_of(frontier) == plain_root(leaves)
     if size:
-        tiles = extend_tiles(lambda level, index: b"", 0, leaves)
-        assert tiles == {(0, 0): (LOG / "tile" / "0" / "000.p" / str(size)).read_bytes()}
+        tiles = tiles_of(leaves)
+        assert tiles == {(0, 0): (LOG / tile_path(0, 0, size)).read_bytes()}
     else:
         assert root_of(frontier) == EMPTY_ROOT
+
+
+def test_every_file_of_that_log_byte_for_byte() -> None:
+    """Its checkpoints with their signatures, its tiles and its bundles, from nothing but its entries."""
+    made = {}
+    for size in range(16):
+        leaves = [leaf_hash(entry) for entry in entries()][:size]
+        root = root_of(grow(0, (), leaves)[1])
+        made[f"checkpoint.{size}"] = LOG_SIGNER.sign(Checkpoint(LOG_SIGNER.name, size, root).text()).encode()
+        if size:
+            made[tile_path(0, 0, size)] = b"".join(leaves)
+            made[tile_path("entries", 0, size)] = bundle(entries()[:size])
+    made["checkpoint"] = made["checkpoint.15"]
+    assert LOG_SIGNER.verifier_key == LOG_KEY
+    assert made == {
+        path.relative_to(LOG).as_posix(): path.read_bytes() for path in LOG.rglob("*") if path.is_file()
+    }
+
+
+def test_a_witness_follows_that_log(tmp_path: Path) -> None:
+    """From each size that it had to each later one, and to no other log of the same size."""
+    tile = (LOG / "tile" / "0" / "000.p" / "15").read_bytes()
+    notes = [(LOG / f"checkpoint.{size}").read_text() for size in range(16)]
+    signer = NoteSigner("example.com/witness", bytes(32), Kind.COSIGNATURE)
+    for old in range(16):
+        for new in range(old, 16):
+            path = tmp_path / f"{old}-{new}.sqlite"
+            with closing(Witness(path, [signer], lambda origin: [NoteVerifier(LOG_KEY)])) as witness:
+                witness.cosign(submission(lambda level, i: tile, 0, notes[old]).text().encode(), 1)
+                asked = submission(lambda level, i: tile, old, notes[new])
+                (line,) = witness.cosign(asked.text().encode(), 1)
+            NoteVerifier(signer.verifier_key).open(with_signatures(notes[new], [line]))
 
 
 def test_proofs_from_its_tiles_lead_to_its_roots() -> None:

@@ -4,6 +4,8 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
@@ -14,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.ledger.folder import checkpoint_signer
-from broker.ledger.merkle import extend_tiles, leaf_hash
+from broker.ledger.merkle import leaf_hash
 from broker.ledger.notes import NoteInvalid, NoteSigner, NoteVerifier
 from broker.ledger.sqlite import LedgerDatastore, SQLiteStore
 from broker.ledger.store import StoredUnit
 from broker.ledger.vault import Vault
 from broker.ledger.verify import Verdict, verify_file
-from tests.ledger.places import SIGNER, open_sqlite, stored, unit
+from tests.ledger.places import SIGNER, open_sqlite, plain_root, stored, unit
 from tests.ledger.samples import REGISTRY, Counted, Noted
 
 Rows = sqlite3.Connection
@@ -137,7 +139,7 @@ def test_every_name_of_a_folder_will_do(ledger: Path, tmp_path: Path) -> None:
 def test_a_store_on_bytes_of_its_own_is_sound(tmp_path: Path) -> None:
     """Message ids are looked for in the bytes of events only where the bytes are those of events."""
     store = open_sqlite(tmp_path / "events.sqlite")
-    store.append([unit("m1", ("a", 0, 2)), unit("m2", ("b", 0, 0)), unit("m3", ("b", 0, 1))])
+    store.append([unit("m1", ("a", 0, 2)), unit("m2", ("b", 0, 0)), unit("m3", ("b", 0, 1))], AT)
     store.close()
     assert verdict(tmp_path / "events.sqlite") == Verdict(3)
 
@@ -165,12 +167,12 @@ def test_a_name_with_the_sign_for_what_cannot_be_read(tmp_path: Path) -> None:
 def test_a_ledger_that_is_being_written(ledger: Path) -> None:
     """What is appended while the check runs is neither checked nor taken for damage."""
     store = open_sqlite(ledger)
-    store.append([unit("many", ("many", 0, 600))])
+    store.append([unit("many", ("many", 0, 600))], AT)
     appended: list[int] = []
 
     def meanwhile(done: int, total: int) -> None:
         if done == 1_000:
-            store.append([unit("meanwhile", ("meanwhile", 0, 300))])
+            store.append([unit("meanwhile", ("meanwhile", 0, 300))], AT)
             appended.append(done)
 
     found = verify_file(ledger, SIGNER.verifier_key, progress=meanwhile)
@@ -259,7 +261,8 @@ def test_a_row_inserted(ledger: Path, position: int) -> None:
         rows.execute("UPDATE stored_events SET rowid = -rowid - 1 WHERE rowid >= ?", (position,))
         rows.execute("UPDATE stored_events SET rowid = -rowid WHERE rowid < 0")
         rows.execute(
-            "INSERT INTO stored_events VALUES (?, 'forged', 1, 'sample.counted/1', ?)", (position, b"forged")
+            "INSERT INTO stored_events VALUES (?, 'forged', 1, 'sample.counted/1', ?, ?)",
+            (position, b"forged", bytes(32)),
         )
 
     assert after(ledger, change).wrong_position == position
@@ -278,81 +281,75 @@ def test_two_rows_exchanged(ledger: Path) -> None:
     assert after(ledger, change).wrong_position == 300
 
 
-def change_tile(position: int, level: int = 0, *, into: bytes = b"") -> Callable[[Rows], Any]:
-    """Change the hash that covers a position, in the tile of a level."""
-    index, offset = divmod((position - 1) // 256**level, 256)
-
-    def change(rows: Rows) -> None:
-        query = "SELECT hashes FROM tile WHERE level = ? AND idx = ?"
-        (hashes,) = rows.execute(query, (level, index)).fetchone()
-        new = into or flipped(hashes[offset * 32 : offset * 32 + 32], 7)
-        changed = hashes[: offset * 32] + new + hashes[offset * 32 + 32 :]
-        rows.execute("UPDATE tile SET hashes = ? WHERE level = ? AND idx = ?", (changed, level, index))
-
-    return change
+def change_leaf(position: int, *, into: bytes = b"") -> Callable[[Rows], Any]:
+    """Change the hash that is kept beside an event."""
+    return replace_value("leaf", position, lambda old: into or flipped(old, 7))
 
 
 @PLACES
-def test_a_tile_changed(ledger: Path, position: int) -> None:
-    assert after(ledger, change_tile(position)).wrong_position == position
-
-
-@pytest.mark.parametrize(("position", "first"), [(1, 1), (256, 1), (257, 257), (512, 257)])
-def test_a_tile_above_changed(ledger: Path, position: int, first: int) -> None:
-    """It speaks of 256 events; the first of them is named."""
-    assert after(ledger, change_tile(position, level=1)).wrong_position == first
+def test_a_leaf_changed(ledger: Path, position: int) -> None:
+    assert after(ledger, change_leaf(position)).wrong_position == position
 
 
 @pytest.mark.parametrize(
     ("change", "position"),
     [
-        ("DELETE FROM tile WHERE level = 0 AND idx = 1", 257),
-        ("DELETE FROM tile WHERE level = 1", 1),
-        ("UPDATE tile SET hashes = substr(hashes, 1, 320) WHERE level = 0 AND idx = 2", 523),
-        ("UPDATE tile SET hashes = hashes || zeroblob(32) WHERE level = 0 AND idx = 2", EVENTS + 1),
-        ("UPDATE tile SET hashes = hashes || zeroblob(32) WHERE level = 0 AND idx = 0", 257),
-        ("UPDATE tile SET hashes = hashes || zeroblob(1) WHERE level = 1", 513),
-        ("UPDATE tile SET hashes = 5 WHERE level = 0 AND idx = 1", 257),
-        ("INSERT INTO tile VALUES (0, 3, zeroblob(32))", EVENTS),
-        ("INSERT INTO tile VALUES (2, 0, zeroblob(32))", EVENTS),
+        ("DELETE FROM node WHERE idx = 1", 257),
+        ("DELETE FROM node", 1),
+        ("UPDATE node SET hash = zeroblob(32) WHERE idx = 0", 1),
+        ("UPDATE node SET hash = zeroblob(32) WHERE idx = 1", 257),
+        ("UPDATE node SET hash = substr(hash, 1, 31) WHERE idx = 1", 257),
+        ("UPDATE node SET hash = hash || zeroblob(1) WHERE idx = 1", 257),
+        ("UPDATE node SET hash = 5 WHERE idx = 1", 257),
+        ("UPDATE node SET idx = 2 WHERE idx = 1", 513),
+        ("INSERT INTO node VALUES (1, 2, zeroblob(32))", 513),
+        ("INSERT INTO node VALUES (1, 3, zeroblob(32))", EVENTS),
+        ("INSERT INTO node VALUES (2, 0, zeroblob(32))", 1),
     ],
 )
-def test_tiles_missing_cut_or_added(ledger: Path, change: str, position: int) -> None:
+def test_nodes_changed_missing_or_added(ledger: Path, change: str, position: int) -> None:
     assert after(ledger, lambda rows: rows.execute(change)).wrong_position == position
 
 
 @PLACES
-def test_an_event_and_its_tile_changed_together(ledger: Path, position: int) -> None:
+def test_an_event_and_its_leaf_changed_together(ledger: Path, position: int) -> None:
     """The next checkpoint shows it. Which of its events it is, nobody can tell: the first is named."""
 
     def change(rows: Rows) -> None:
         replace_value("state", position, lambda old: flipped(old, -1))(rows)
         stream, version = value(rows, "originator_id", position), value(rows, "originator_version", position)
         topic, state = value(rows, "topic", position), value(rows, "state", position)
-        change_tile(position, into=leaf(stream, version, topic, state))(rows)
+        change_leaf(position, into=leaf(stream, version, topic, state))(rows)
 
     found = after(ledger, change)
     assert found.wrong_position == span_of(position)[0]
     assert "not the ones it signed" in found.reason
 
 
-def leaf(*columns: Any) -> bytes:
-    return leaf_hash(msgpack.packb(columns))
+def leaf(stream: str, version: int, topic: str, state: bytes) -> bytes:
+    return leaf_hash(msgpack.packb([stream, version, topic, sha256(state).digest()]))
 
 
-def test_history_rewritten_with_all_its_tiles(ledger: Path) -> None:
+def test_history_rewritten_with_its_whole_tree(ledger: Path) -> None:
     """As an intruder would who knows the software and lacks the key."""
 
     def change(rows: Rows) -> None:
         replace_value("state", 300, lambda old: flipped(old, -1))(rows)
         query = "SELECT originator_id, originator_version, topic, state FROM stored_events ORDER BY rowid"
         leaves = [leaf(*row) for row in rows.execute(query)]
+        rows.executemany("UPDATE stored_events SET leaf = ? WHERE rowid = ?", zip(leaves, count(1)))
+        nodes = {(1, i): plain_root(leaves[256 * i : 256 * (i + 1)]) for i in range(2)}
         rows.executemany(
-            "INSERT OR REPLACE INTO tile VALUES (?, ?, ?)",
-            [(*place, tile) for place, tile in extend_tiles(lambda level, index: b"", 0, leaves).items()],
+            "INSERT OR REPLACE INTO node VALUES (?, ?, ?)", [(*place, node) for place, node in nodes.items()]
         )
 
     assert after(ledger, change).wrong_position == span_of(300)[0]
+
+
+def test_the_time_of_a_commit_set_back(ledger: Path) -> None:
+    change = "UPDATE checkpoint SET at = '2026-11-20T09:30:00.000000+00:00' WHERE size = ?"
+    found = after(ledger, lambda rows: rows.execute(change, (SPANS[3][1],)))
+    assert found.wrong_position == SPANS[3][0]
 
 
 def test_a_ledger_written_anew_under_another_key(tmp_path: Path) -> None:
@@ -434,18 +431,18 @@ def test_checkpoints_removed_at_the_end(ledger: Path, removed: int, position: in
 
 @pytest.mark.parametrize("size", [0, -1, EVENTS + 1])
 def test_a_checkpoint_added(ledger: Path, size: int) -> None:
-    change = "INSERT INTO checkpoint SELECT ?, frontier, note FROM checkpoint WHERE size = 600"
+    change = "INSERT INTO checkpoint SELECT ?, at, frontier, note FROM checkpoint WHERE size = 600"
     found = after(ledger, lambda rows: rows.execute(change, (size,)))
     assert found.wrong_position == (EVENTS + 1 if size > 0 else 1)
 
 
-def test_the_end_cut_off_but_for_the_tiles(ledger: Path) -> None:
+def test_the_end_cut_off_but_for_the_nodes(ledger: Path) -> None:
     def change(rows: Rows) -> None:
-        rows.execute("DELETE FROM stored_events WHERE rowid > 513")
-        rows.execute("DELETE FROM checkpoint WHERE size > 513")
-        rows.execute("DELETE FROM unit WHERE last > 513")
+        rows.execute("DELETE FROM stored_events WHERE rowid > 511")
+        rows.execute("DELETE FROM checkpoint WHERE size > 511")
+        rows.execute("DELETE FROM unit WHERE last > 511")
 
-    assert after(ledger, change).wrong_position == 514
+    assert after(ledger, change).wrong_position == 257
 
 
 @PLACES

@@ -161,7 +161,7 @@ def test_a_row_put_in_is_found(name: str, where: float, evidence: Evidence) -> N
     def how(rows: Rows) -> None:
         move(rows, position - 1, 1)
         rows.execute(
-            "INSERT INTO stored_events SELECT ?, 'forged/1', 1, topic, state FROM stored_events "
+            "INSERT INTO stored_events SELECT ?, 'forged/1', 1, topic, state, leaf FROM stored_events "
             "ORDER BY rowid LIMIT 1",
             (position,),
         )
@@ -244,7 +244,7 @@ def test_a_projection_changed_by_hand_differs_and_no_other(
 def test_replay_overwrites_nothing(demo_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (demo_copy / "990019" / "projections.sqlite").read_bytes()
     assert main(["replay", str(demo_copy), "--into", str(demo_copy)]) == 1
-    assert "S-104" in capsys.readouterr().err
+    assert "S-136" in capsys.readouterr().err
     assert (demo_copy / "990019" / "projections.sqlite").read_bytes() == before
 
 

@@ -29,7 +29,7 @@ Change = Callable[[dict[str, Any]], object]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The four files that the demo writes."""
-    write_configurations(tmp_path)
+    write_configurations(tmp_path, "sqlite")
     return tmp_path
 
 
@@ -90,7 +90,7 @@ def test_written_and_read_again_it_is_the_same(name: str, folder: Path, tmp_path
 @given(name=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x7f")))
 def test_any_text_survives_writing_and_reading(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("text")
-    write_configurations(folder)
+    write_configurations(folder, "sqlite")
     network = read(NetworkConfig, folder / "network.toml")
     odd = replace(network, agencies=(("990019", name, "city"), *network.agencies), permit_minutes=5)
     write(odd, folder / "odd.toml")

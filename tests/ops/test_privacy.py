@@ -23,7 +23,7 @@ ENCODINGS = ("utf-8", "cp932", "utf-16-le", "utf-16-be")
 HEAD = 8  # bytes: no number, name or street is shorter in any of these
 STAGING = ("990019/addressing/staging.sqlite", "990027/addressing/staging.sqlite", "network/staging.sqlite")
 SECRET_FOLDERS = {"input", "certificates", "vault"}
-PUBLIC = re.compile(r".*\.toml|ledger\.vkey|\.renkei-demo|.*\.log|.*\.err")
+PUBLIC = re.compile(r".*\.vkey|\.renkei-demo|.*\.log|.*\.err")
 
 
 class Search:
@@ -188,6 +188,6 @@ def test_what_holds_keys_or_persons_is_for_its_owner_alone(finished: Finished) -
     folders = [finished.folder, *(path for path in finished.folder.rglob("*") if path.is_dir())]
     assert {oct(path.stat().st_mode & 0o777) for path in folders} == {"0o700"}
     secret = [f for f in files(finished.folder) if not PUBLIC.fullmatch(f.name)]
-    assert {f.suffix for f in secret} == {".sqlite", ".csv", ".txt", ".key", ".pem", ""}
+    assert {f.suffix for f in secret} == {".sqlite", ".csv", ".txt", ".key", ".pem", ".toml", ""}
     assert {f.name for f in secret if not f.suffix} == {"kek"}
     assert {oct(f.stat().st_mode & 0o777) for f in secret} == {"0o600"}

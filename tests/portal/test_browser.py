@@ -120,8 +120,8 @@ def _visit(
         links = card.find_elements(By.CSS_SELECTOR, ".proofs a")
         proved = [check_receipt(someone.download(link), town.vkey) for link in links]
         assert len(proved) == events
-        assert all(checkpoint.size == 8 for _, _, checkpoint in proved)
-    assert proved[0][0] + 1 == proved[1][0]
+        assert all(each.checkpoint.size == 8 for each in proved)
+    assert proved[0].position + 1 == proved[1].position
 
     someone.press("#log-out")
     assert "ログアウトしました" in someone.text

@@ -228,10 +228,10 @@ async def test_proofs_of_request_and_outcome_can_be_checked(town: Town, visitor:
         answer = await visitor.get(f"/records/{position}/proof")
         assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
         assert answer.headers["Content-Disposition"] == f'attachment; filename="renkei-proof-{position}.txt"'
-        proved, data, checkpoint = check_receipt(answer.text, town.vkey)
-        assert (proved, checkpoint.size) == (position, 5)
-        assert topic in data
-        assert HANAKO.encode() not in data
+        proved = check_receipt(answer.text, town.vkey)
+        assert (proved.position, proved.checkpoint.size) == (position, 5)
+        assert topic in proved.record
+        assert HANAKO.encode() not in proved.record
     assert (await visitor.get(f"/records/{request + 1}/proof")).status == 404
 
 

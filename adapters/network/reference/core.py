@@ -283,7 +283,9 @@ class NetworkCore:
             recorded = await self.ledger.stream(exchange.stream(number))
             state = exchange.State()
             for earlier in recorded:
-                state = exchange.evolve(state, earlier.event)
+                # A permit that was erased permits nothing any longer (N-108).
+                if not (earlier.erased and isinstance(earlier.event, ExchangePermitted)):
+                    state = exchange.evolve(state, earlier.event)
             done = state.answered
             if done is not None and (done.message_id, done.digest) == (control.message_id, digest):
                 return NetworkVerdict(control.message_id, number, "", done.decided_at, "")
@@ -350,7 +352,8 @@ class NetworkCore:
             )
             person, position = rows[0] if rows else ("", None)
             persons.append(person)
-            theirs.append("" if position is None else (await self.ledger.at([position]))[0].event.link_code)
+            issued = (await self.ledger.at([position]))[0] if position is not None else None
+            theirs.append("" if issued is None or issued.erased else issued.event.link_code)
         return tuple(persons), tuple(theirs)
 
     # -- mailboxes ------------------------------------------------------------------------------------
@@ -369,11 +372,16 @@ class NetworkCore:
 
     async def _lying(self, agency: str, after: int, end: int) -> list[Delivery]:
         await self.follower.reach(end)
-        rows = await self.follower.query(
-            "SELECT position FROM mailbox WHERE agency = ? AND position > ? ORDER BY position LIMIT ?",
-            (agency, after, MAILBOX_BATCH),
-        )
-        return [_delivery(r) for r in await self.ledger.at([row[0] for row in rows])]
+        while True:
+            rows = await self.follower.query(
+                "SELECT position FROM mailbox WHERE agency = ? AND position > ? ORDER BY position LIMIT ?",
+                (agency, after, MAILBOX_BATCH),
+            )
+            lying = await self.ledger.at([row[0] for row in rows])
+            found = [_delivery(r) for r in lying if not r.erased]
+            if found or not rows:
+                return found
+            after = rows[-1][0]  # all of these were erased before anybody fetched them
 
 
 def _delivery(recorded: Any) -> Delivery:

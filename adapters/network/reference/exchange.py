@@ -33,8 +33,8 @@ class ExchangePermitted:
     persons: tuple[str, ...]
     digest: str
     control: bytes
-    sealed: bytes
     signature: bytes
+    sealed: bytes = personal()
     permit: bytes = personal()
     permit_signature: bytes = personal()
     inquirer_codes: tuple[str, ...] = personal()
@@ -74,8 +74,8 @@ class ExchangeAnswered:
     decided_at: str
     digest: str
     control: bytes
-    sealed: bytes
     signature: bytes
+    sealed: bytes = personal()
     note: bytes = personal()
     note_signature: bytes = personal()
 

@@ -6,6 +6,7 @@ import trio
 
 from adapters.http import Request, Response
 from adapters.network.reference.core import NetworkCore
+from adapters.witness.server import WitnessServer
 from broker.linkage.crypto import CertificateInvalid, identity
 from schemas.messages import Envelope, Malformed, NetworkVerdict, build, pack, unpack
 
@@ -16,10 +17,14 @@ Call = Callable[[str, Request], Awaitable[Response]]
 
 
 class NetworkServer:
-    """Routes requests to the core; an agency acts only in its own name."""
+    """Routes requests to the core; an agency acts only in its own name.
 
-    def __init__(self, core: NetworkCore) -> None:
+    With a witness, the network also cosigns the checkpoints of the agencies' ledgers, under /witness.
+    """
+
+    def __init__(self, core: NetworkCore, witness: WitnessServer | None = None) -> None:
         self._core = core
+        self._witness = witness
         self._routes: dict[tuple[str, str], Call] = {
             ("POST", "/v1/registration"): self._register,
             ("GET", "/v1/directory"): self._directory,
@@ -31,6 +36,8 @@ class NetworkServer:
         }
 
     async def handle(self, request: Request) -> Response:
+        if self._witness and request.path.startswith("/witness/"):
+            return await self._witness.handle(request)
         call = self._routes.get((request.method, request.path))
         if call is None:
             return Response(404)
