@@ -74,33 +74,48 @@ def bar(title: str, done: int, total: int) -> Iterator[Show]:
         yield lambda position: progress.update(task, completed=position)
 
 
+def told(work: Callable[[], bool]) -> int:
+    """The exit status of work that tells whether projections fit; its refusals in the catalogue's words."""
+    try:
+        return 0 if work() else fail("S-105")
+    except Refused as refused:
+        return fail(refused.refusal.code, refused.refusal.detail)
+    except ProjectionMismatch as error:
+        return fail("S-105", str(error))
+    except sqlite3.OperationalError as error:
+        return fail("S-139", str(error))
+
+
 def replay(folder: Path, into: Path, to: str | None = None, store: str = "sqlite") -> int:
     """Rebuild every projection below a folder from events alone, as it stood then.
 
     Without a moment up to where the live one stands, and the two are compared: exit status 1 if they differ.
     """
     try:
-        with evidence(folder, store) as found:
-            wanted = None if to is None else moment(to)
-            differs = False
-            for ledger in found if wanted is None else chosen(found, [wanted]):
-                target = into / ledger.name / PROJECTIONS
-                if (target.parent / VERIFIER_KEY).exists():
-                    raise Refused(Refusal("S-136", str(target.parent)))
-                with ledger.store() as events:
-                    if wanted is None:
-                        differs = _compare(ledger, events, target) or differs
-                    else:
-                        _restore(ledger, events, target, wanted.of(events))
-    except Refused as refused:
-        return fail(refused.refusal.code, refused.refusal.detail)
-    except ProjectionMismatch as error:
-        return fail("S-105", str(error))
-    return fail("S-105") if differs else 0
+        return told(lambda: _replay(folder, into, to, store))
+    except KeyboardInterrupt:
+        say("中断しました。同じ命令で続きから再開します (interrupted; the same command goes on from here)")
+        return 130
+
+
+def _replay(folder: Path, into: Path, to: str | None, store: str) -> bool:
+    """Whether all that was compared is the same."""
+    wanted, same = None if to is None else moment(to), True
+    with evidence(folder, store) as found:
+        for ledger in found if wanted is None else chosen(found, [wanted]):
+            target = into / ledger.name / PROJECTIONS
+            if (target.parent / VERIFIER_KEY).exists():
+                raise Refused(Refusal("S-136", str(target.parent)))
+            with ledger.store() as events:
+                if wanted is None:
+                    same = _compare(ledger, events, target) and same
+                else:
+                    _restore(ledger, events, target, wanted.of(events))
+    return same
 
 
 def _compare(ledger: Evidence, store: Store, target: Path) -> bool:
-    """Whether the live projections of a ledger are other than what its events say."""
+    """Whether the live projections of a ledger are what its events say."""
     live_file = ledger.path / PROJECTIONS
     if not live_file.exists():
         raise Refused(Refusal("S-104", f"{live_file}: ありません (not there; --to TIME|POSITION)"))
@@ -112,7 +127,7 @@ def _compare(ledger: Evidence, store: Store, target: Path) -> bool:
     for name, digest in rebuilt.items():
         mark = "OK     " if digests[name] == digest else "DIFFERS"
         say(f"{mark} {ledger.name} {name} @{upto} {digest}")
-    return rebuilt != digests
+    return rebuilt == digests
 
 
 def _restore(ledger: Evidence, store: Store, target: Path, upto: int) -> None:
@@ -193,20 +208,19 @@ class Change:
 
 def diff(folder: Path, since: str, until: str, projection: str | None = None, store: str = "sqlite") -> int:
     """Print what changed in projections between two moments, row by row, and by which events."""
-    try:
+
+    def work() -> bool:
+        first, last = moment(since), moment(until)
         with evidence(folder, store) as found:
-            first, last = moment(since), moment(until)
             ledgers = [ledger for ledger in chosen(found, (first, last)) if _projections(ledger, projection)]
             if not ledgers:
                 raise Refused(Refusal("S-137", projection or ""))
             for ledger in ledgers:
                 with ledger.store() as events:
                     _diff(ledger, events, first.of(events), last.of(events), projection)
-    except Refused as refused:
-        return fail(refused.refusal.code, refused.refusal.detail)
-    except ProjectionMismatch as error:
-        return fail("S-105", str(error))
-    return 0
+        return True
+
+    return told(work)
 
 
 def _projections(ledger: Evidence, name: str | None) -> list[Projection]:

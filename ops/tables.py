@@ -6,18 +6,18 @@ work is done in this process, it costs that one no time.
 """
 
 import os
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from broker.ledger.folder import PROJECTIONS
-from broker.ledger.projections import Lag, Parked, ProjectionMismatch, ProjectionTables, RebuildUnderWay
+from broker.ledger.projections import Lag, Parked, ProjectionTables, RebuildUnderWay
 from broker.ledger.projections import rebuild as rebuild_beside
 from ops.audit import Evidence, evidence, say
 from ops.config import AgencyConfig, ConfigurationError, NetworkConfig
 from ops.logs import now
-from ops.replay import bar, local, tell_parked
+from ops.replay import bar, local, tell_parked, told
 from ops.terminal import fail
+from schemas.errors import Refusal, Refused
 
 
 def status(config: AgencyConfig | NetworkConfig) -> int:
@@ -58,29 +58,29 @@ def _line(lag: Lag) -> str:
 def rebuild(config: AgencyConfig | NetworkConfig, projection: str | None) -> int:
     """Build projections anew beside those in use and put them in their place; all of them, or one."""
     os.nice(10)  # the daemon's work goes first
-    try:
-        with evidence(Path(config.data), config.store) as found:
-            names = [(ledger, [p.name for p in ledger.kind()[1]]) for ledger in found]
-            wanted = [ledger for ledger, kept in names if projection is None or projection in kept]
-            if not wanted:
-                every = ", ".join(name for _, kept in names for name in kept)
-                return fail("S-137", f"{projection} ({every})")
-            for ledger in wanted:
-                _rebuild(ledger, () if projection is None else (projection,))
-    except RebuildUnderWay:
-        return fail("S-133")
-    except ProjectionMismatch as error:
-        return fail("S-105", str(error))
-    except sqlite3.OperationalError as error:
-        return fail("S-139", str(error))
-    return 0
+    return told(lambda: _rebuild_all(config, projection))
+
+
+def _rebuild_all(config: AgencyConfig | NetworkConfig, projection: str | None) -> bool:
+    with evidence(Path(config.data), config.store) as found:
+        names = [(ledger, [p.name for p in ledger.kind()[1]]) for ledger in found]
+        wanted = [ledger for ledger, kept in names if projection is None or projection in kept]
+        if not wanted:
+            every = ", ".join(name for _, kept in names for name in kept)
+            raise Refused(Refusal("S-137", f"{projection} ({every})"))
+        for ledger in wanted:
+            _rebuild(ledger, () if projection is None else (projection,))
+    return True
 
 
 def _rebuild(ledger: Evidence, names: tuple[str, ...]) -> None:
     registry, projections = ledger.kind()
     path = ledger.path / PROJECTIONS
     with ledger.store() as store, bar(f"再構築 {ledger.name}", 0, store.head().size) as show:
-        rebuild_beside(path, projections, store, registry, names, progress=show)
+        try:
+            rebuild_beside(path, projections, store, registry, names, progress=show)
+        except RebuildUnderWay as error:
+            raise Refused(Refusal("S-133", ledger.name)) from error
     with closing(ProjectionTables(path, projections)) as tables:
         for name, (position, _) in tables.tracking().items():
             if not names or name in names:

@@ -70,9 +70,9 @@ class BusinessServer:
                 refusal = error.refusal
             except Unreachable:
                 refusal = Refusal("S-103")
-            except OutcomeUnknown:
-                refusal = Refusal("S-102")
-            except (NotStored, PersistenceError):
+            except (NotStored, OutcomeUnknown) as error:
+                refusal = Refusal(error.code)
+            except PersistenceError:
                 refusal = Refusal("S-107")
             except (Malformed, KeyError, TypeError, ValueError):
                 refusal = Refusal("B-001")

@@ -50,9 +50,9 @@ async def persist(name: str, step: Callable[[], Awaitable[None]]) -> None:
 
 
 def _code(trouble: BaseException) -> str:
-    if isinstance(trouble, OutcomeUnknown):
-        return "S-102"
-    return "S-107" if isinstance(trouble, NotStored | PersistenceError) else "S-103"
+    if isinstance(trouble, NotStored | OutcomeUnknown):
+        return trouble.code
+    return "S-107" if isinstance(trouble, PersistenceError) else "S-103"
 
 
 class NetworkWorker:

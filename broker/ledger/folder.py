@@ -1,4 +1,4 @@
-"""A ledger as a folder: `events.sqlite`, `projections.sqlite`, `vault/` and `ledger.vkey`.
+"""A ledger as a folder: `events.sqlite`, `projections.sqlite` (a link, once rebuilt), `vault/`, `ledger.vkey`.
 
 With a database the events lie there; the keys, and what is derived from the events, stay in the folder. The
 verifier keys lie beside the ledger for convenience; an auditor brings copies of their own. The second one,

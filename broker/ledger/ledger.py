@@ -4,6 +4,8 @@ Natural batching: while one transaction is being made durable, what arrives wait
 the next one. The writer is the only task that appends, so positions rise in commit order.
 """
 
+import errno
+import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +24,13 @@ Clock = Callable[[], datetime]
 
 MAX_EVENTS = 1_000
 MAX_BYTES = 1 << 20
+# How the system, SQLite and PostgreSQL say that a disk is full.
+_DISK_FULL = (
+    ("errno", errno.ENOSPC),
+    ("errno", errno.EDQUOT),
+    ("sqlite_errorcode", sqlite3.SQLITE_FULL),
+    ("sqlstate", "53100"),
+)
 
 
 class StreamMoved(Exception):
@@ -35,9 +44,19 @@ class StreamMoved(Exception):
 class NotStored(Exception):
     """The store could not take the unit, and nothing of it was stored."""
 
+    code = "S-107"
+
+
+class NoSpace(NotStored):
+    """Likewise, because a disk is full: as soon as there is room, units are taken again."""
+
+    code = "S-109"
+
 
 class OutcomeUnknown(Exception):
     """The store failed and cannot be read either: the unit may or may not be stored."""
+
+    code = "S-102"
 
 
 @dataclass(frozen=True)
@@ -227,7 +246,7 @@ class Ledger:
             found: Mapping[str, Outcome] = self.store.settled([unit.message_id for unit in units])
         except PersistenceError:
             return [OutcomeUnknown(why) for _ in units]
-        return [found.get(unit.message_id) or NotStored(why) for unit in units]
+        return [found.get(unit.message_id) or _not_stored(why, error) for unit in units]
 
 
 def utc(moment: datetime) -> str:
@@ -240,9 +259,21 @@ def _size(unit: Unit) -> int:
 
 
 def _refused(cause: BaseException) -> NotStored:
-    refused = NotStored(f"{type(cause).__name__} while sealing")
+    return _not_stored(f"{type(cause).__name__} while sealing", cause)
+
+
+def _not_stored(why: str, cause: BaseException) -> NotStored:
+    refused = NoSpace(f"no space left: {why}") if _lacks_space(cause) else NotStored(why)
     refused.__cause__ = cause
     return refused
+
+
+def _lacks_space(error: BaseException | None) -> bool:
+    while error is not None:
+        if any(getattr(error, name, None) == value for name, value in _DISK_FULL):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _attempt(call: Callable[..., T], *arguments: Any) -> T | NotStored:

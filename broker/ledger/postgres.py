@@ -256,6 +256,7 @@ class PostgresStore(PostgresProcessRecorder):
         self._database = datastore.database
         self._sign = sign
         self._sql = _Statements(datastore.schema)
+        self._lost = False
 
     def close(self) -> None:
         """The pool belongs to the database."""
@@ -267,11 +268,14 @@ class PostgresStore(PostgresProcessRecorder):
             return append_units(rows, units, at, self._sign)
 
     def put(self, commits: Sequence[Commit]) -> None:
-        for commit in commits:
-            with self._transaction(sum(len(event.state) for event in commit.events)) as (rows, _):
-                rows.ask([], [])
-                check_follows(rows.head(), commit)
+        size = sum(len(event.state) for commit in commits for event in commit.events)
+        with self._transaction(size) as (rows, _):
+            rows.ask([], [])
+            head = rows.head()
+            for commit in commits:
+                check_follows(head, commit)
                 rows.write(commit)
+                head = commit.head
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int]:
         # The recorder's own door: events without a unit or a time. They extend the log like all others.
@@ -290,8 +294,11 @@ class PostgresStore(PostgresProcessRecorder):
         """One transaction in two trips to the server: begin, lock and read; write and commit."""
         with self._database.connection() as connection:
             pipeline = connection.pipeline() if size <= _PIPELINED_BYTES else nullcontext()
-            with pipeline, connection.transaction():
-                yield _Rows(connection, self._sql), connection
+            try:
+                with pipeline, connection.transaction():
+                    yield _Rows(connection, self._sql), connection
+            finally:
+                self._lost = connection.broken
 
     def subscribe(
         self, gt: int | None = None, topics: Sequence[str] = ()
@@ -303,7 +310,9 @@ class PostgresStore(PostgresProcessRecorder):
         return {m: Outcome(f, last) for m, f, last in self._select(self._sql.outcomes, [list(message_ids)])}
 
     def settled(self, message_ids: Sequence[str]) -> dict[str, Outcome]:
-        # An append whose connection was lost may still commit on the server; until then it holds the lock.
+        if not self._lost:
+            return self.outcomes(message_ids)
+        # The connection was lost and the server may still commit what came over it: it holds the lock then.
         with self._transaction(0) as (rows, _):
             rows.ask(message_ids, [])
             rows.head()  # the answer is read from its beginning

@@ -203,7 +203,8 @@ class _Units:
         # Bytes without a message id came by the recorder's own door, or from a test of the store alone.
         expected = self._unit[0] if self._unit[1] <= position else None
         if message_id not in (None, expected):
-            raise _Wrong(position, "the index of units does not have this event's unit")
+            # Whether this event is at fault, or an earlier one of its unit is missing, nobody can tell.
+            raise _Wrong(self._nearest(position), "the index of units does not have this event's unit")
 
     def check_end(self, total: int) -> None:
         if total >= self._unit[2]:

@@ -6,15 +6,17 @@ that slows down for a while slows down both sides of a ratio.
 
 import json
 import multiprocessing
+import os
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from statistics import mean, median
 from typing import TypeVar
@@ -33,7 +35,19 @@ from broker.ledger.store import Store, StoredUnit
 from broker.ledger.vault import Vault
 from ops.bench import figures
 from ops.bench.figures import Append, Beside, Figures, Growth
-from ops.bench.load import Draft, Entry, Requests, Stock, Timed, bare, beside, busy, drain, steady, threads
+from ops.bench.load import (
+    Draft,
+    Entry,
+    Requests,
+    Stock,
+    Timed,
+    bare,
+    busy,
+    drain,
+    in_a_thread,
+    steady,
+    threads,
+)
 from ops.bench.places import Place, WriteRows, disk_folder, file_system, opened
 from ops.bench.report import draw, show
 from ops.postgresql import ServerFailed
@@ -45,7 +59,7 @@ WRITERS = (1, 8, figures.MOST_WRITERS)
 STEADY = 200.0  # appends a second, far from what a ledger can take
 
 Measure = Callable[[Ledger], Awaitable[Timed]]
-Work = Callable[[Callable[[], bool]], None]
+Work = Callable[[], AbstractContextManager[None]]
 T = TypeVar("T")
 
 
@@ -148,7 +162,7 @@ class _Bench:
                 self.found.fill = self._fill(store, events)
                 self.place.settle(f"of{events}")
             self._read(f"of{size}", stores[size])
-            self._beside(stores[size])
+            self._beside(f"of{size}", stores[size])
             self._growth(small, stores)
 
     def _fill(self, store: Store, events: int) -> float:
@@ -190,17 +204,17 @@ class _Bench:
             self.found.reading[figures.REBUILD], self.found.replay_memory = replayed.result()
         self.progress.remove_task(task)
 
-    def _beside(self, store: Store) -> None:
+    def _beside(self, ledger: str, store: Store) -> None:
         loads: dict[str, Measure] = {
             f"{STEADY:.0f} a second": partial(steady, rate=STEADY, seconds=self._round),
             f"{figures.MOST_WRITERS} writers": partial(
                 busy, writers=figures.MOST_WRITERS, events=1, seconds=self._round
             ),
         }
-        works: dict[str, Work | None] = {
-            figures.IDLE: None,
-            figures.SEALING: _sealing(store),
-            figures.REBUILDING: _rebuilding(store, self.folder, self._registry),
+        works: dict[str, Work] = {
+            figures.IDLE: nullcontext,
+            figures.SEALING: partial(in_a_thread, _sealing(store)),
+            figures.REBUILDING: partial(_rebuilding, self.place, ledger, self.folder / "live.sqlite"),
         }
         rounds: dict[tuple[str, str], list[Timed]] = {}
         for load, work in self._rounds(
@@ -238,18 +252,19 @@ class _Bench:
     def _busy(self, store: Store, writers: int, unit_events: int) -> Timed:
         return self._on(store, partial(busy, writers=writers, events=unit_events, seconds=self._round))
 
-    def _on(self, store: Store, measure: Measure, work: Work | None = None) -> Timed:
+    def _on(self, store: Store, measure: Measure, work: Work = nullcontext) -> Timed:
         """Measure with the ledger running over this store, as in a daemon, and with this work beside it."""
 
         async def run() -> Timed:
             ledger = Ledger("renkei/bench", store, self._registry, self.vault, partial(datetime.now, UTC))
             async with trio.open_nursery() as nursery:
                 await nursery.start(ledger.run)
-                timed = await beside(work, partial(measure, ledger))
+                timed = await measure(ledger)
                 nursery.cancel_scope.cancel()
             return timed
 
-        return trio.run(run)
+        with work():
+            return trio.run(run)
 
     def _rounds(self, name: str, cases: Sequence[T]) -> Iterator[T]:
         """Every case once in every round, so that all of them meet the same good and bad moments."""
@@ -284,12 +299,12 @@ def _pages(store: Store) -> Iterator[object]:
         position = page[-1].id
 
 
-def _sealing(store: Store) -> Work:
+def _sealing(store: Store) -> Callable[[], None]:
     """Cosign the last checkpoint by Ed25519 and by ML-DSA-44 and keep both lines, again and again."""
     kinds = (Kind.COSIGNATURE, Kind.ML_DSA_44)
     signers = [NoteSigner("renkei/bench/witness", secrets.token_bytes(32), kind) for kind in kinds]
 
-    def seal(_go_on: Callable[[], bool]) -> None:
+    def seal() -> None:
         head = store.head()
         text, _ = parts(head.note)
         store.cosign(head.size, [signer.line(text, int(time.time())) for signer in signers])
@@ -297,24 +312,29 @@ def _sealing(store: Store) -> Work:
     return seal
 
 
-class _Enough(Exception):
-    """The measurement is over."""
+@contextmanager
+def _rebuilding(place: Place, ledger: str, path: Path) -> Iterator[None]:
+    """Another process rebuilds the projection beside the live one, as `renkei rebuild` does, meanwhile."""
+    spawned = multiprocessing.get_context("spawn")
+    under_way = spawned.Event()
+    process = spawned.Process(target=_rebuild_again, args=(place, ledger, path, under_way))
+    process.start()
+    try:
+        if not under_way.wait(60):
+            raise ServerFailed("the rebuild did not begin")
+        yield
+    finally:
+        process.kill()
+        process.join()
 
 
-def _rebuilding(store: Store, folder: Path, registry: Registry) -> Work:
-    """Build the projection anew beside the live one, as a daemon does in a thread, again and again."""
-    path, projections = folder / "live.sqlite", [Requests()]
-    ProjectionTables(path, projections).close()
-
-    def begin(go_on: Callable[[], bool]) -> None:
-        def look(_position: int) -> None:
-            if not go_on():
-                raise _Enough
-
-        with suppress(_Enough):
-            rebuild(path, projections, store, registry, progress=look)
-
-    return begin
+def _rebuild_again(place: Place, ledger: str, path: Path, under_way: Event) -> None:
+    os.nice(10)
+    projections, registry = [Requests()], Registry([Entry])
+    with place.store(ledger, _no_signature) as store:
+        ProjectionTables(path, projections).close()
+        while True:
+            rebuild(path, projections, store, registry, progress=lambda _: under_way.set())
 
 
 def _middle(taken: Sequence[Timed]) -> tuple[float, float, float]:

@@ -4,9 +4,9 @@ import itertools
 import secrets
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -131,22 +131,22 @@ async def steady(ledger: Ledger, rate: float, seconds: float) -> Timed:
     return timed
 
 
-async def beside(
-    work: Callable[[Callable[[], bool]], None] | None, measure: Callable[[], Awaitable[Timed]]
-) -> Timed:
-    """Measure while a worker thread of the same process does this work again and again until told to stop."""
+@contextmanager
+def in_a_thread(work: Callable[[], None]) -> Iterator[None]:
+    """A worker thread of this process does this work again and again meanwhile."""
     stop = threading.Event()
 
     def again() -> None:
-        while work is not None and not stop.is_set():
-            work(lambda: not stop.is_set())
+        while not stop.is_set():
+            work()
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(trio.to_thread.run_sync, again))
-        try:
-            return await measure()
-        finally:
-            stop.set()
+    thread = threading.Thread(target=again)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def bare(write: WriteRows, batch: int, seconds: float, states: Sequence[bytes], first: int = 1) -> Timed:

@@ -167,6 +167,7 @@ def _draw_append(axes: Any, found: Figures) -> None:
         )
     axes.set_xticks(range(len(single)), [f"{a.writers} writer{'s' * (a.writers > 1)}" for a in single])
     axes.set_yscale("log")
+    axes.margins(y=0.25)
     axes.set_title("durable appends, events a second (log scale)")
     axes.legend(fontsize=8, frameon=False, loc="upper left")
 
@@ -181,7 +182,7 @@ def _draw_growth(axes: Any, found: Figures) -> None:
         )  # fmt: skip
     axes.axhline(1.15, color="#888888", linestyle="--", linewidth=1, label="goal: at most 1.15")
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * max(1.15, axes.get_ylim()[1]))
     axes.set_xlabel("events in the ledger")
     axes.set_title("cost of an append, the smallest ledger = 1")
     axes.legend(fontsize=8, frameon=False, loc="lower left")
@@ -196,6 +197,7 @@ def _draw_beside(axes: Any, found: Figures) -> None:
         bars = axes.bar(places, p99, width=0.25, label=f"beside: {work}", color=color)
         axes.bar_label(bars, fmt="{:.1f}", fontsize=7)
     axes.set_xticks(range(len(loads)), loads)
+    axes.margins(y=0.3)  # room for the legend above the bars
     axes.set_title("append p99, milliseconds")
     axes.legend(fontsize=8, frameon=False, loc="upper left")
 
@@ -204,9 +206,10 @@ def _draw_reading(axes: Any, found: Figures) -> None:
     names, rates = list(found.reading), list(found.reading.values())
     axes.bar_label(axes.barh(names, rates, color=(_FLOOR, _OURS, _OTHER)), fmt=" {:,.0f}", fontsize=8)
     axes.axvline(50_000, color="#888888", linestyle="--", linewidth=1, label="goal of the rebuild: 50,000")
-    axes.set_xscale("log")
+    axes.margins(x=0.15)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.invert_yaxis()
-    axes.set_title(f"reading {found.size:,} events, events a second (log scale)")
+    axes.set_title(f"reading {found.size:,} events, events a second")
     axes.legend(fontsize=8, frameon=False, loc="lower right")
 
 

@@ -1,8 +1,9 @@
-"""What a ledger goes through, each in a process that may die on the way. Done again, it comes to the same end."""
+"""What a ledger goes through, in a process that may die on the way. Done again, it comes to the same end."""
 
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
+from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
@@ -20,8 +21,9 @@ from broker.ledger.notes import Kind, NoteSigner, NoteVerifier
 from broker.ledger.postgres import PostgresDatabase
 from broker.ledger.tiles import export_tiles
 from broker.ledger.witness import Witness
+from schemas.law import Retention
 from tests.failures.samples import pair
-from tests.ledger.dying import FIRST, KEY, REQUEST, RULE, SECOND, _prepare
+from tests.ledger.dying import FIRST, KEY, REQUEST, RULE, SECOND, die_at
 from tests.ledger.samples import Counted, Known, Noted, Seen, Totals, clock
 
 TYPES = (Noted, Counted, Known)
@@ -142,6 +144,27 @@ def destroy(root: Path) -> None:
     trio.run(work)
 
 
+@contextmanager
+def as_agency() -> Iterator[None]:
+    """For the commands that tell by its origin what a ledger holds: this one is an agency's."""
+    from ops import daemons
+
+    with (
+        patch.object(daemons, "AGENCY_EVENTS", TYPES),
+        patch.object(daemons, "AGENCY_PROJECTIONS", [Totals(), Seen()]),
+    ):
+        yield
+
+
+def retain(root: Path) -> None:
+    """Ask for the destruction of all that is past its time."""
+    from ops import keys
+
+    kept = {"sample": Retention(0, "test", RULE)}
+    with as_agency(), patch.object(keys, "retentions", lambda: kept):
+        assert keys.retain(root / DATA, address(root)[0], FIRST, lambda: clock() + timedelta(days=40)) == 0
+
+
 def export(root: Path) -> None:
     from ops import backup
 
@@ -166,13 +189,10 @@ def back_up(root: Path) -> None:
 
 
 def restore(root: Path) -> None:
-    from ops import backup, daemons
+    from ops import backup
 
-    with (
-        patch.object(daemons, "AGENCY_EVENTS", TYPES),
-        patch.object(daemons, "AGENCY_PROJECTIONS", [Totals(), Seen()]),
-    ):
-        kek = root / DATA / "vault" / "kek"
+    kek = root / DATA / "vault" / "kek"
+    with as_agency():
         assert backup.restore(root / BACKUP, root / RESTORED, [kek], target(root)) == 0
 
 
@@ -185,7 +205,8 @@ def target(root: Path) -> str:
 WORK: dict[str, Callable[[Path], None]] = {
     each.__name__.rstrip("_"): each
     for each in (
-        append, checkpoint, project, rebuild, rotate, destroy, export, import_, publish, back_up, restore,
+        append, checkpoint, project, rebuild, rotate, retain, destroy,
+        export, import_, publish, back_up, restore,
     )
 }  # fmt: skip
 
@@ -195,15 +216,20 @@ _processes = get_context("forkserver")
 _processes.set_forkserver_preload(["__main__", __name__, "ops.backup"])
 
 
-def dies(work: str, root: Path, step: str, when: str, count: int) -> bool:
-    """Do the work in a process that kills itself at a step (tests.ledger.dying): whether it came to that."""
-    process = _processes.Process(target=_do, args=(work, root, step, when, count))
+def apart(function: Callable[..., None], *arguments: Any) -> int | None:
+    """Call a function in a process of its own; returns the status with which that ended."""
+    process = _processes.Process(target=function, args=arguments)
     process.start()
     process.join()
-    return process.exitcode == -signal.SIGKILL
+    return process.exitcode
+
+
+def dies(work: str, root: Path, step: str, when: str, count: int) -> bool:
+    """Do the work in a process that kills itself at a step (tests.ledger.dying): whether it came to that."""
+    return apart(_do, work, root, step, when, count) == -signal.SIGKILL
 
 
 def _do(work: str, root: Path, step: str, when: str, count: int) -> None:
     projections.BATCH = 100
-    _prepare(cast(Any, None), step, when, count)
+    die_at(step, when, count)
     WORK[work](root)

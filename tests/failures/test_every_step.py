@@ -58,6 +58,8 @@ TABLE = [
     ("rotate", (LITE,), f"{V}._settle", 2),
     ("rotate", (LITE,), f"{L}.kek:_overwrite", 1),
     ("rotate", (LITE,), f"{L}.kek:FileKeys.keep", 2),
+    ("retain", (LITE, BIG), f"{L}.ledger:Ledger._store", 1),
+    ("retain", (LITE,), f"{V}.retire", 1),
     ("destroy", (LITE, BIG), f"{L}.ledger:Ledger._store", 1),
     ("destroy", (LITE,), f"{V}.retire", 1),
     ("destroy", (LITE, BIG), f"{L}.ledger:Ledger._store", 2),
@@ -81,7 +83,7 @@ TABLE = [
     ("restore", (LITE,), "ops.backup:_prove", 1),
 ]
 ROWS = [
-    pytest.param(work, store, step, when, count, id=f"{work}-{kind}-{step.partition(':')[2]}-{count}-{when}")
+    pytest.param(work, kind, step, when, count, id=f"{work}-{kind}-{step.partition(':')[2]}-{count}-{when}")
     for work, kinds, step, count in TABLE
     for kind in kinds
     for when in ("before", "after")
@@ -187,6 +189,12 @@ def rotated(root: Path) -> None:
     assert [file.name for file in (root / DATA / "vault").glob("kek*")] == ["kek"]
 
 
+def asked(root: Path) -> None:
+    with house(root) as folder:
+        assert [(key.id, bool(key.destroyed)) for key in folder.vault.states() if key.rule] == [(KEY, False)]
+        assert len(folder.ledger.store.stream(f"key/{KEY}")) == 1
+
+
 def destroyed(root: Path) -> None:
     with house(root) as folder:
         assert [key.id for key in folder.vault.states() if key.destroyed] == [KEY]
@@ -234,6 +242,7 @@ PROOFS = {
     "project": projected,
     "rebuild": projected,
     "rotate": rotated,
+    "retain": asked,
     "destroy": destroyed,
     "export": exported,
     "import": imported,

@@ -163,6 +163,22 @@ async def test_a_transaction_that_does_not_end(
     assert verified(database, origin).ok
 
 
+async def test_a_ledger_locked_by_another(
+    database: PostgresDatabase, origin: str, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server says itself that it did not take the unit: there is nothing to wait for."""
+    monkeypatch.setattr(postgres, "_SETTINGS", postgres._SETTINGS + " -c lock_timeout=300ms")
+    with closing(PostgresDatabase(database.url)) as patient:
+        store = patient.store(origin, sign)
+        async with running(store, vault) as ledger:
+            await ledger.append(pair("before"))
+            with psycopg.connect(database.url) as other:
+                other.execute(store._sql.lock)
+                assert isinstance(await told(ledger, pair("unit")), NotStored)
+                assert await told(ledger, pair("before")) == Outcome(1, EVENTS)
+            assert await ledger.append(pair("unit")) == Outcome(EVENTS + 1, 2 * EVENTS)
+
+
 class Away:
     """Loses the line when the server says that it has committed, and every line from then on."""
 

@@ -56,11 +56,16 @@ def _deadly(call: Callable[..., Any], when: str, number: int, meant: Callable[..
 
 
 def _prepare(vault: Vault, step: str, when: str, number: int) -> None:
-    module, _, path = step.partition(":")
-    if not path:
+    if ":" in step:
+        die_at(step, when, number)
+    else:
         execute = _deadly(vault._rows.execute, when, number, lambda sql, *_: sql.startswith(step))
         vault._rows = _Rows(vault._rows, execute)  # type: ignore[assignment] # stands for a connection
-        return
+
+
+def die_at(step: str, when: str, number: int) -> None:
+    """Kill this process before or after this call of a function, module:Class.method."""
+    module, _, path = step.partition(":")
     owner: Any = import_module(module)
     *names, last = path.split(".")
     for name in names:

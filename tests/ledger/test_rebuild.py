@@ -497,6 +497,29 @@ async def test_a_follower_waits_for_a_store_that_is_away(
     tables.close()
 
 
+async def test_a_follower_waits_for_room(
+    store: MemoryStore,
+    vault: Vault,
+    path: Path,
+    autojump_clock: trio.testing.MockClock,
+    nursery: trio.Nursery,
+) -> None:
+    tables = ProjectionTables(path, [Seen()])
+    follower = Follower(Ledger("test", store, REGISTRY, vault, clock), tables)
+    await nursery.start(follower.run)
+    tables._rows.execute("PRAGMA max_page_count = 12")
+    fill(store, vault, 1_000)
+    with capture_logs() as logs:
+        await said(logs, "projections wait")
+        assert "full" in logs[0]["error"]
+        assert await follower.query("SELECT * FROM seen") == []
+        tables._rows.execute("PRAGMA max_page_count = 100000")
+        await follower.reach(1_000)
+    assert positions(tables) == list(range(1, 1_001))
+    nursery.cancel_scope.cancel()
+    tables.close()
+
+
 async def test_a_follower_goes_on_when_its_database_was_restarted(vault: Vault, path: Path) -> None:
     with (
         Server(programs(VERSIONS[-1]), settings=QUICK) as server,

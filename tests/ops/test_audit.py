@@ -147,10 +147,16 @@ def test_a_row_taken_out_is_found_though_the_others_moved_up(
     position = 1 + int(where * (size(evidence.folder / name) - 1))
 
     def how(rows: Rows) -> None:
+        query = "SELECT first FROM unit WHERE first <= ? AND last >= ?"
+        (first,) = rows.execute(query, (position, position)).fetchone()
+        allowed.append((first, position))
         rows.execute("DELETE FROM stored_events WHERE rowid = ?", (position,))
         move(rows, position, -1)
 
-    assert f"position {position}:" in evidence.damage(name, how)
+    # Where streams do not tell which event of a unit is missing, the unit's first is named.
+    allowed: list[tuple[int, int]] = []
+    said = evidence.damage(name, how)
+    assert any(f"position {p}:" in said for p in allowed[0])
 
 
 @pytest.mark.parametrize("name", CITIES_AND_NETWORK)

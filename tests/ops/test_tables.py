@@ -1,7 +1,10 @@
 """Where projections stand, and how they are rebuilt: the operator's commands beside a daemon at work."""
 
+import resource
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -121,6 +124,22 @@ def test_a_rebuild_beside_another_one_is_refused(town: Town) -> None:
         result = renkei("rebuild", "--config", config(town))
     assert result.returncode == 1
     assert "S-133" in result.stderr
+
+
+def test_no_room_for_a_rebuild(town: Town) -> None:
+    """No file may grow beyond a limit: to SQLite it is a disk that takes no more."""
+    before = (town.folder / ASKER / PROJECTIONS).read_bytes()
+    result = subprocess.run(
+        [sys.executable, "-m", "ops", "rebuild", "--config", config(town)],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+    )
+    assert result.returncode == 1
+    assert "S-139" in result.stderr
+    assert (town.folder / ASKER / PROJECTIONS).read_bytes() == before
+    assert not (town.folder / ASKER / "projections.1.sqlite").exists()
 
 
 def test_a_daemon_does_not_serve_projections_of_another_ledger(town: Town) -> None:
