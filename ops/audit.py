@@ -9,8 +9,6 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from eventsourcing.persistence import PersistenceError
-
 from adapters.network.reference.core import EVENTS as NETWORK_EVENTS
 from adapters.network.reference.core import PROJECTIONS as NETWORK_PROJECTIONS
 from broker.addressing import person
@@ -18,7 +16,7 @@ from broker.ledger.events import Registry
 from broker.ledger.folder import EVENTS, VERIFIER_KEY
 from broker.ledger.merkle import ProofInvalid
 from broker.ledger.notes import NoteInvalid, NoteVerifier
-from broker.ledger.postgres import PostgresDatabase, SchemaMissing
+from broker.ledger.postgres import PostgresDatabase
 from broker.ledger.projections import Projection
 from broker.ledger.receipt import check_receipt
 from broker.ledger.sqlite import LedgerDatastore, SQLiteStore
@@ -101,23 +99,20 @@ class Evidence:
 def evidence(folder: Path, store: str) -> Iterator[list[Evidence]]:
     """The ledgers at or below a folder; their events lie there (`sqlite`) or at a PostgreSQL address.
 
-    Raises ConfigurationError where there is no ledger, or the database cannot be used.
+    Raises ConfigurationError where there is no ledger.
     """
     found = ledgers(folder)
     if not found:
         raise ConfigurationError(f"{folder}: 台帳がありません (no ledger)")
-    try:
-        with nullcontext() if store == "sqlite" else closing(PostgresDatabase(store)) as database:
-            yield [
-                Evidence(
-                    path,
-                    path.relative_to(folder).as_posix() if path != folder else path.resolve().name,
-                    database,
-                )
-                for path in found
-            ]
-    except (SchemaMissing, PersistenceError) as error:
-        raise ConfigurationError(f"store: {error}") from error
+    with nullcontext() if store == "sqlite" else closing(PostgresDatabase(store)) as database:
+        yield [
+            Evidence(
+                path,
+                path.relative_to(folder).as_posix() if path != folder else path.resolve().name,
+                database,
+            )
+            for path in found
+        ]
 
 
 def verify(folder: Path, store: str = "sqlite") -> int:

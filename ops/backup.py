@@ -31,14 +31,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from eventsourcing.persistence import PersistenceError
-
 from broker.ledger import portable
 from broker.ledger.events import UnreadableEvent, key_of
 from broker.ledger.folder import EVENTS, VAULT, VERIFIER_KEY, LedgerFolder, note_signer
 from broker.ledger.kek import FileKeys, VaultLocked, create_private_file
 from broker.ledger.notes import NoteInvalid
-from broker.ledger.postgres import PostgresDatabase, SchemaMissing
+from broker.ledger.postgres import PostgresDatabase
 from broker.ledger.projections import ProjectionMismatch
 from broker.ledger.sqlite import LedgerDatastore, SQLiteStore
 from broker.ledger.store import Head, Store
@@ -46,7 +44,7 @@ from broker.ledger.tiles import write_whole
 from broker.ledger.vault import KeyMissing, SealBroken
 from broker.ledger.verify import verify
 from ops.audit import Evidence, evidence, say
-from ops.daemons import ADDRESSING, addressing_folder, agency_folder, network_folder
+from ops.daemons import open_ledger
 from ops.logs import now
 from ops.terminal import fail, progress_bar
 from schemas.errors import Refusal, Refused
@@ -372,7 +370,9 @@ def _prove(ledger: Evidence, events: int) -> int:
     if verdict.wrong_position is not None or verdict.events != events:
         raise portable.Wrong(verdict.wrong_position or verdict.events + 1, verdict.reason)
     with (
-        closing(_open(ledger.path, origin, ledger.database)) as folder,
+        closing(
+            open_ledger(ledger.path, origin, ledger.database.store if ledger.database else None)
+        ) as folder,
         _progress(f"一覧の作成 (projections) {ledger.name}") as progress,
     ):
         if note_signer(folder.vault, origin).verifier_key != key:
@@ -396,17 +396,6 @@ def _opened_event(folder: LedgerFolder) -> int:
     return 0
 
 
-def _open(path: Path, origin: str, database: PostgresDatabase | None) -> LedgerFolder:
-    """What kind of ledger lies here is told by its origin."""
-    open_store = database.store if database else None
-    _, *rest = origin.split("/")
-    if rest == ["network"]:
-        return network_folder(path, open_store)
-    if rest[1:] == [ADDRESSING]:
-        return addressing_folder(path.parent, rest[0], open_store)
-    return agency_folder(path, rest[0], open_store)
-
-
 # -- files, stores and what is said of them ---------------------------------------------------------------
 
 
@@ -426,10 +415,6 @@ def _told(work: Callable[[], None]) -> int:
         return fail("S-115", str(error))
     except (ProjectionMismatch, UnreadableEvent) as error:
         return fail("S-105", str(error))
-    except SchemaMissing as error:
-        return fail("S-108", str(error))
-    except PersistenceError as error:
-        return fail("S-107", str(error))
     except NoteInvalid as error:
         return fail("S-104", str(error))
     except BlockingIOError:

@@ -1,5 +1,6 @@
 """The command `renkei`. Messages are Japanese first; errors say what to do next."""
 
+import sqlite3
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
@@ -8,7 +9,9 @@ from pathlib import Path
 from eventsourcing.persistence import PersistenceError
 
 from broker.ledger.kek import VaultExposed, VaultLocked
+from broker.ledger.ledger import lacks_space
 from broker.ledger.projections import ProjectionMismatch
+from broker.ledger.store import SchemaMissing
 from ops.config import AgencyConfig, ConfigurationError, NetworkConfig, RegistryConfig, read
 
 Run = Callable[[Namespace], int]
@@ -209,8 +212,10 @@ def main(arguments: list[str] | None = None) -> int:
         status = _fail("S-104", group)
     except* ProjectionMismatch as group:
         status = _fail("S-105", group)
-    except* PersistenceError as group:
+    except* (PersistenceError, sqlite3.OperationalError) as group:
         status = _fail("S-107", group)
+    except* SchemaMissing as group:
+        status = _fail("S-108", group)
     except* VaultExposed as group:
         status = _fail("S-114", group)
     except* VaultLocked as group:
@@ -224,7 +229,7 @@ def _fail(code: str, fault: BaseException) -> int:
 
     while isinstance(fault, BaseExceptionGroup):
         fault = fault.exceptions[0]
-    return fail(code, str(fault))
+    return fail("S-109" if lacks_space(fault) else code, str(fault))
 
 
 def _words(text: str) -> str:

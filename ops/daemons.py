@@ -91,20 +91,24 @@ def network_folder(data: Path, open_store: OpenStore | None = None) -> LedgerFol
 
 @contextmanager
 def opened_stores(store: str) -> Iterator[OpenStore | None]:
-    """How this process opens its ledgers' stores: through one pool, or None for files in their folders.
-
-    Raises ConfigurationError where the database cannot be reached or a ledger's tables were not made.
-    """
+    """How this process opens its ledgers' stores: through one pool, or None for files in their folders."""
     if store == "sqlite":
         yield None
         return
-    from broker.ledger.postgres import PostgresDatabase, SchemaMissing
+    from broker.ledger.postgres import PostgresDatabase
 
     with closing(PostgresDatabase(store)) as database:
-        try:
-            yield database.store
-        except SchemaMissing as error:
-            raise ConfigurationError(f"store: {error}: renkei migrate") from error
+        yield database.store
+
+
+def open_ledger(path: Path, origin: str, open_store: OpenStore | None) -> LedgerFolder:
+    """The ledger that lies here: of which kind it is, its origin tells."""
+    _, *rest = origin.split("/")
+    if rest == ["network"]:
+        return network_folder(path, open_store)
+    if rest[1:] == [ADDRESSING]:
+        return addressing_folder(path.parent, rest[0], open_store)
+    return agency_folder(path, rest[0], open_store)
 
 
 async def until_told(

@@ -7,7 +7,7 @@ another one confirms.
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -16,21 +16,14 @@ from typing import TypeVar
 import trio
 
 from broker.ledger import erasure
-from broker.ledger.events import key_of
+from broker.ledger.events import DestructionAsked, key_of
 from broker.ledger.folder import VERIFIER_KEY, LedgerFolder
 from broker.ledger.ledger import Clock, Ledger
 from broker.ledger.notes import NoteVerifier
 from broker.ledger.store import Store
 from broker.ledger.vault import Erased, KeyState
 from ops.audit import ledgers, say
-from ops.daemons import (
-    ADDRESSING,
-    OpenStore,
-    addressing_folder,
-    agency_folder,
-    network_folder,
-    opened_stores,
-)
+from ops.daemons import open_ledger, opened_stores
 from ops.logs import JST, now
 from ops.terminal import fail, progress_bar
 from schemas.errors import Refused
@@ -167,14 +160,15 @@ def _listed(ledger_folder: LedgerFolder, today: date) -> dict[str, str]:
 
 
 async def _requests(due: Mapping[str, str], by: str, ledger: Ledger) -> list[tuple[str, str]]:
-    """A request for each key that is due: a new one, or the one that somebody made before."""
+    """A request for each key that is due: a new one, or the one that somebody made before.
+
+    That one is asked for again: a crash may have come between its record and the closing of its key.
+    """
     found = []
     for key, rule in due.items():
-        asked = (await erasure.state_of(ledger, key)).asked
-        request = asked.request if asked is not None else secrets.token_hex(4)
-        if asked is None:
-            request = await erasure.ask(ledger, key, rule, by, request)
-        found.append((key, request))
+        before = (await erasure.state_of(ledger, key)).asked
+        asked = before or DestructionAsked(key, secrets.token_hex(4), rule, by)
+        found.append((key, await erasure.ask(ledger, key, asked.rule, asked.by, asked.request)))
     return found
 
 
@@ -219,20 +213,9 @@ def _opened(folder: Path, store: str) -> Iterator[list[LedgerFolder]]:
     with opened_stores(store) as open_store, ExitStack() as stack:
         found = []
         for path in ledgers(folder):
-            ledger_folder = _open(path, open_store)
-            stack.callback(ledger_folder.close)
-            found.append(ledger_folder)
+            origin = NoteVerifier((path / VERIFIER_KEY).read_text(encoding="utf-8")).name
+            found.append(stack.enter_context(closing(open_ledger(path, origin, open_store))))
         yield found
-
-
-def _open(path: Path, open_store: OpenStore | None) -> LedgerFolder:
-    """What kind of ledger lies here is told by the origin in its verifier key."""
-    _, *rest = NoteVerifier((path / VERIFIER_KEY).read_text(encoding="utf-8")).name.split("/")
-    if rest == ["network"]:
-        return network_folder(path, open_store)
-    if rest[1:] == [ADDRESSING]:
-        return addressing_folder(path.parent, rest[0], open_store)
-    return agency_folder(path, rest[0], open_store)
 
 
 def _at_work(ledger: Ledger, work: Callable[[Ledger], Awaitable[T]]) -> T:

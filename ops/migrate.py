@@ -8,11 +8,10 @@ from contextlib import closing
 
 from psycopg.conninfo import conninfo_to_dict
 
-from broker.ledger.postgres import PostgresDatabase, SchemaMissing, schema_of
+from broker.ledger.postgres import PostgresDatabase, schema_of
 from ops.audit import say
 from ops.config import AgencyConfig, ConfigurationError, NetworkConfig
 from ops.daemons import ADDRESSING
-from ops.terminal import fail
 
 
 def migrate(config: AgencyConfig | NetworkConfig, owner: str) -> int:
@@ -22,10 +21,7 @@ def migrate(config: AgencyConfig | NetworkConfig, owner: str) -> int:
     role = str(conninfo_to_dict(config.store).get("user", "")) if owner else ""
     with closing(PostgresDatabase(owner or config.store, size=1)) as database:
         for origin in origins(config):
-            try:
-                steps = database.migrate(origin, role)
-            except SchemaMissing as error:
-                return fail("S-108", str(error))
+            steps = database.migrate(origin, role)
             say(f"{schema_of(origin)}: {', '.join(steps) or '変更なし (nothing to do)'}")
     return 0
 

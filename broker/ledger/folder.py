@@ -1,4 +1,4 @@
-"""A ledger as a folder: `events.sqlite`, `projections.sqlite` (a link, once rebuilt), `vault/`, `ledger.vkey`.
+"""A ledger as a folder: `events.sqlite`, `projections.sqlite` (once rebuilt, a link), `vault`, `ledger.vkey`.
 
 With a database the events lie there; the keys, and what is derived from the events, stay in the folder. The
 verifier keys lie beside the ledger for convenience; an auditor brings copies of their own. The second one,
@@ -58,8 +58,9 @@ class LedgerFolder:
             (VERIFIER_KEY, signer.verifier_key),
             (SEALING_VERIFIER_KEY, self.sealing_signer.verifier_key),
         ):
-            with suppress(FileExistsError):
-                create_private_file(folder / name, f"{key}\n".encode())
+            if not (folder / name).exists():
+                with suppress(FileExistsError):  # another process was first
+                    create_private_file(folder / name, f"{key}\n".encode())
         sign = checkpoint_signer(signer)
         store = (
             open_store(origin, sign) if open_store else SQLiteStore(LedgerDatastore(folder / EVENTS), sign)

@@ -29,6 +29,7 @@ _DISK_FULL = (
     ("errno", errno.ENOSPC),
     ("errno", errno.EDQUOT),
     ("sqlite_errorcode", sqlite3.SQLITE_FULL),
+    ("sqlite_errorcode", sqlite3.SQLITE_IOERR_SHMSIZE),  # when a file is opened
     ("sqlstate", "53100"),
 )
 
@@ -263,12 +264,13 @@ def _refused(cause: BaseException) -> NotStored:
 
 
 def _not_stored(why: str, cause: BaseException) -> NotStored:
-    refused = NoSpace(f"no space left: {why}") if _lacks_space(cause) else NotStored(why)
+    refused = NoSpace(f"no space left: {why}") if lacks_space(cause) else NotStored(why)
     refused.__cause__ = cause
     return refused
 
 
-def _lacks_space(error: BaseException | None) -> bool:
+def lacks_space(error: BaseException | None) -> bool:
+    """Whether what failed did so because a disk is full."""
     while error is not None:
         if any(getattr(error, name, None) == value for name, value in _DISK_FULL):
             return True

@@ -36,6 +36,7 @@ from broker.ledger.store import (
     Conflict,
     Head,
     Outcome,
+    SchemaMissing,
     SignCheckpoint,
     StoredUnit,
     append_units,
@@ -61,12 +62,20 @@ _SETTINGS = " ".join(
         "synchronous_commit": "on",
         "timezone": "UTC",
         "application_name": "renkei",
+        # Half a minute after a client is gone without a word, its transaction and its lock are gone, too.
+        "tcp_keepalives_idle": "15",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
     }.items()
 )
-
-
-class SchemaMissing(Exception):
-    """The tables of a ledger were not made yet, or are not those of this version: `renkei migrate` is due."""
+# And so long after a server is gone without a word, nobody waits for its answer any more.
+_LINE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 
 
 def schema_of(origin: str) -> str:
@@ -85,7 +94,7 @@ class PostgresDatabase:
         self.url = url
         self.pool: ConnectionPool[Connection] = ConnectionPool(
             url,
-            kwargs={"autocommit": True, "row_factory": dict_row, "options": _SETTINGS, "connect_timeout": 5},
+            kwargs={"autocommit": True, "row_factory": dict_row, "options": _SETTINGS, **_LINE},
             min_size=0,
             max_size=size,
             timeout=PATIENCE,
@@ -256,7 +265,6 @@ class PostgresStore(PostgresProcessRecorder):
         self._database = datastore.database
         self._sign = sign
         self._sql = _Statements(datastore.schema)
-        self._lost = False
 
     def close(self) -> None:
         """The pool belongs to the database."""
@@ -294,11 +302,8 @@ class PostgresStore(PostgresProcessRecorder):
         """One transaction in two trips to the server: begin, lock and read; write and commit."""
         with self._database.connection() as connection:
             pipeline = connection.pipeline() if size <= _PIPELINED_BYTES else nullcontext()
-            try:
-                with pipeline, connection.transaction():
-                    yield _Rows(connection, self._sql), connection
-            finally:
-                self._lost = connection.broken
+            with pipeline, connection.transaction():
+                yield _Rows(connection, self._sql), connection
 
     def subscribe(
         self, gt: int | None = None, topics: Sequence[str] = ()
@@ -310,9 +315,7 @@ class PostgresStore(PostgresProcessRecorder):
         return {m: Outcome(f, last) for m, f, last in self._select(self._sql.outcomes, [list(message_ids)])}
 
     def settled(self, message_ids: Sequence[str]) -> dict[str, Outcome]:
-        if not self._lost:
-            return self.outcomes(message_ids)
-        # The connection was lost and the server may still commit what came over it: it holds the lock then.
+        # An append whose connection was lost may still commit on the server; until then it holds the lock.
         with self._transaction(0) as (rows, _):
             rows.ask(message_ids, [])
             rows.head()  # the answer is read from its beginning

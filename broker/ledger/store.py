@@ -78,6 +78,10 @@ class Commit:
     head: Head
 
 
+class SchemaMissing(Exception):
+    """The tables of a ledger were not made yet, or are not those of this version (S-108)."""
+
+
 class Transaction(Protocol):
     """The rows that an append reads and writes; all of it becomes durable together."""
 

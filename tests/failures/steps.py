@@ -14,7 +14,7 @@ import trio
 from adapters.http import Client, Request, Response
 from adapters.witness.client import WitnessClient, seal
 from adapters.witness.server import WitnessServer
-from broker.ledger import erasure, projections
+from broker.ledger import erasure, portable, projections
 from broker.ledger.folder import VERIFIER_KEY, LedgerFolder
 from broker.ledger.ledger import Change, Ledger, Unit
 from broker.ledger.notes import Kind, NoteSigner, NoteVerifier
@@ -230,6 +230,10 @@ def dies(work: str, root: Path, step: str, when: str, count: int) -> bool:
 
 
 def _do(work: str, root: Path, step: str, when: str, count: int) -> None:
-    projections.BATCH = 100
+    projections.BATCH, portable._PAGE, portable._PUT = (
+        100,
+        5,
+        5,
+    )  # so that there is more than one of everything
     die_at(step, when, count)
     WORK[work](root)

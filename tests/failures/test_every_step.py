@@ -65,10 +65,13 @@ TABLE = [
     ("destroy", (LITE, BIG), f"{L}.ledger:Ledger._store", 2),
     ("destroy", (LITE,), f"{V}.destroy", 1),
     ("destroy", (LITE, BIG), f"{L}.ledger:Ledger._store", 3),
-    ("export", (LITE, BIG), f"{L}.portable:_Writer.frame", 3),
+    ("export", (LITE, BIG), f"{L}.portable:_Writer.frame", 2),
+    ("export", (LITE,), f"{L}.portable:_Writer.frame", 6),
     ("export", (LITE,), f"{L}.portable:_Writer.sync", 1),
     ("import", (LITE,), f"{L}.sqlite:SQLiteStore.put", 1),
+    ("import", (LITE,), f"{L}.sqlite:SQLiteStore.put", 3),
     ("import", (BIG,), f"{L}.postgres:PostgresStore.put", 1),
+    ("import", (BIG,), f"{L}.postgres:PostgresStore.put", 3),
     ("publish", (LITE,), f"{L}.tiles:write_whole", 1),
     ("publish", (LITE,), f"{L}.tiles:write_whole", 4),
     ("publish", (LITE,), "pathlib:Path.replace", 5),
@@ -101,6 +104,8 @@ def furnished(root: Path, work: str, kind: str, databases: Databases) -> None:
         store = "sqlite"
     (root / "address").write_text(f"{store} {origin}", encoding="utf-8")
     steps.furnish(root)
+    if work in ("export", "import", "back_up", "restore"):
+        steps.append(root)
     if work == "import":
         steps.export(root)
     if work == "restore":

@@ -18,8 +18,10 @@ from broker.ledger.postgres import PostgresDatabase
 from broker.ledger.store import Outcome
 from broker.ledger.vault import Vault
 from broker.ledger.verify import verify_file
+from ops.cli import main
 from ops.postgresql import Server
 from schemas.errors import entry
+from tests.failures import steps
 from tests.failures.disks import Limit, ServerLimit, SmallDisk, small_disk
 from tests.failures.samples import SECRET, pair, running, verified
 from tests.failures.steps import TYPES, apart
@@ -118,6 +120,28 @@ def test_files_that_may_not_grow(tmp_path: Path) -> None:
 async def test_a_full_file_system(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 4) as disk:
         await _on_sqlite(disk.path / "data", disk, NoSpace)
+
+
+def test_commands_on_a_full_file_system(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They say what is the matter, and may be given again."""
+    with small_disk(tmp_path / "disk", 4) as disk:
+        (disk.path / "address").write_text("sqlite renkei/full", encoding="utf-8")
+        steps.furnish(disk.path)
+        data = str(disk.path / "data")
+        commands = (
+            ["keys", "rotate", data],
+            ["export", data, "--into", str(disk.path / "events.renkei")],
+            ["backup", data, "--into", str(disk.path / "backup")],
+            ["audit", "tiles", data, "--into", str(disk.path / "tiles")],
+        )
+        disk.fill()
+        for command in commands:
+            assert main(command) == 1
+            assert "[S-109]" in capsys.readouterr().err
+        disk.empty()
+        for command in commands:
+            assert main(command) == 0
+        assert main(["audit", "verify", data]) == 0
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A line to the database that is lost: the caller of an append gets the truth."""
 
+import os
 import secrets
 import socket
 import threading
@@ -163,20 +164,23 @@ async def test_a_transaction_that_does_not_end(
     assert verified(database, origin).ok
 
 
-async def test_a_ledger_locked_by_another(
-    database: PostgresDatabase, origin: str, vault: Vault, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The server says itself that it did not take the unit: there is nothing to wait for."""
-    monkeypatch.setattr(postgres, "_SETTINGS", postgres._SETTINGS + " -c lock_timeout=300ms")
-    with closing(PostgresDatabase(database.url)) as patient:
-        store = patient.store(origin, sign)
-        async with running(store, vault) as ledger:
-            await ledger.append(pair("before"))
-            with psycopg.connect(database.url) as other:
-                other.execute(store._sql.lock)
-                assert isinstance(await told(ledger, pair("unit")), NotStored)
-                assert await told(ledger, pair("before")) == Outcome(1, EVENTS)
-            assert await ledger.append(pair("unit")) == Outcome(EVENTS + 1, 2 * EVENTS)
+def test_each_end_notices_that_the_other_one_is_gone(database: PostgresDatabase) -> None:
+    """Also where no word of it arrives: what waits for an answer, or holds a lock, does so for half a minute."""
+    with database.connection() as connection:
+        asked = "SELECT name, setting FROM pg_settings WHERE name LIKE 'tcp_keepalives%'"
+        rows = connection.execute(asked).fetchall()
+        server = {
+            row["name"].removeprefix("tcp_keepalives_"): row["setting"] for row in connection.execute(asked)
+        }
+        with socket.socket(fileno=os.dup(connection.fileno())) as line:
+            assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            waits = [
+                line.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            ]
+            assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= 30_000
+    for idle, interval, tries in (waits, [int(server[name]) for name in ("idle", "interval", "count")]):
+        assert 0 < idle + interval * tries <= 30
 
 
 class Away:

@@ -11,8 +11,8 @@ from eventsourcing.persistence import IntegrityError, OperationalError
 from psycopg.sql import SQL, Identifier
 
 from broker.ledger import postgres
-from broker.ledger.postgres import PostgresDatabase, SchemaMissing, schema_of
-from broker.ledger.store import Store
+from broker.ledger.postgres import PostgresDatabase, schema_of
+from broker.ledger.store import SchemaMissing, Store
 from broker.ledger.verify import verify
 from tests.ledger.places import SIGNER, sign, stored, unit
 from tests.servers import new_ledger

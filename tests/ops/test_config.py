@@ -66,8 +66,10 @@ def test_paths_are_taken_from_the_folder_of_the_file(
     config = read(KINDS[name], folder / f"{name}.toml")
     assert config.authority == str(folder / "certificates" / "ca.pem")
     for f in fields(KINDS[name]):
-        if f.metadata["path"] and getattr(config, f.name):
-            assert Path(getattr(config, f.name)).is_relative_to(folder), f.name
+        value = getattr(config, f.name)
+        for path in [row[-1] for row in value] if isinstance(value, tuple) else [value]:
+            if f.metadata["path"] and path:
+                assert Path(path).is_relative_to(folder), f.name
     assert config.log == str(folder / "log" / f"{name}.log")
 
 

@@ -17,8 +17,9 @@ import trio
 from adapters.portal.cards import cards
 from broker.intermediate.inquiry import InquiryAnswered
 from broker.ledger.events import Recorded, key_of
-from broker.ledger.folder import LedgerFolder
+from broker.ledger.folder import VERIFIER_KEY, LedgerFolder
 from broker.ledger.ledger import Change, Unit
+from broker.ledger.notes import NoteVerifier
 from broker.ledger.postgres import PostgresDatabase
 from broker.ledger.projections import ProjectionTables
 from broker.ledger.vault import Erased
@@ -28,7 +29,7 @@ from broker.linkage.outgoing import MessageQueued
 from ops import keys as commands
 from ops.backup import backup, export, restore
 from ops.cli import main
-from ops.daemons import ADDRESSING, AGENCY_PROJECTIONS, addressing_folder, agency_folder
+from ops.daemons import ADDRESSING, AGENCY_PROJECTIONS, addressing_folder, agency_folder, open_ledger
 from ops.logs import JST, now
 from ops.postgresql import Server
 from schemas.errors import Refusal, entry
@@ -58,6 +59,11 @@ REQUEST = re.compile(r"--confirm ([0-9a-f]{8}) ")
 ERASED = re.compile(r"番号法施行令第30条.*の規定により\d{4}-\d{2}-\d{2}に消去済み")
 NOVEMBER, DECEMBER = "2026-11", "2026-12"
 IN_DECEMBER = timedelta(days=20)
+
+
+def ledger_in(folder: Path) -> LedgerFolder:
+    origin = NoteVerifier((folder / VERIFIER_KEY).read_text(encoding="utf-8")).name
+    return open_ledger(folder, origin, None)
 
 
 async def run(*arguments: object) -> int:
@@ -139,7 +145,7 @@ async def test_a_destroyed_month_is_nowhere_and_the_log_still_verifies(
     assert await verified(house)
     # Neither a file, nor a copy of the folder made now with all its keys, nor a rebuilt projection has it.
     copy = shutil.copytree(asking.data, tmp_path / "copy")
-    with_copy = commands._open(copy, None)
+    with_copy = ledger_in(copy)
     (tmp_path / "rebuilt").mkdir()
     with closing(ProjectionTables(tmp_path / "rebuilt" / "projections.sqlite", AGENCY_PROJECTIONS)) as tables:
         tables.catch_up(with_copy.ledger.store, with_copy.ledger.registry)
@@ -155,7 +161,7 @@ async def test_a_destroyed_month_is_nowhere_and_the_log_still_verifies(
         partial(restore, tmp_path / "made" / "backup", tmp_path / "restored", keks, "sqlite"),
     ):
         assert await trio.to_thread.run_sync(call) == 0
-    restored = commands._open(tmp_path / "restored", None)
+    restored = ledger_in(tmp_path / "restored")
     assert november not in everything(restored)
     assert december in everything(restored)
     restored.close()

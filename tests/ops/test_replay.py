@@ -312,10 +312,8 @@ def test_the_life_of_a_message_is_found_across_ledgers(
     demo_copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the number that the network gave: in both cities and the network, from the request to the answer."""
-    with closing(sqlite3.connect(demo_copy / "network" / "events.sqlite")) as rows:
-        query = (
-            "SELECT state FROM stored_events WHERE topic LIKE 'exchange.answered/%' ORDER BY rowid LIMIT 1"
-        )
+    with closing(sqlite3.connect(demo_copy / "990019" / "events.sqlite")) as rows:
+        query = "SELECT state FROM stored_events WHERE topic LIKE 'inquiry.answered/%' ORDER BY rowid LIMIT 1"
         (state,) = rows.execute(query).fetchone()
     number = msgpack.unpackb(state)[2]["processing_number"]
     with evidence(demo_copy, "sqlite") as found:
