@@ -1,5 +1,6 @@
 """Logging: structlog, readable on a terminal, JSON lines elsewhere; times in JST with offset."""
 
+import logging
 import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -44,3 +45,5 @@ def configure(process: str, file: str = "") -> None:
         logger_factory=structlog.PrintLoggerFactory(target),
     )
     structlog.contextvars.bind_contextvars(process=process)
+    # A pool that waits for its server says so again and again; what came of it is said by who asked.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

@@ -6,12 +6,15 @@ marks travel with the test reports, so that the workers of pytest-xdist need not
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests.requirements import requirements
+from tests.servers import Databases
 
 # How long an example takes depends on what else the machine does; no test here is about that.
 settings.register_profile("renkei", deadline=None)
@@ -60,3 +63,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                     raise pytest.UsageError(f"{item.nodeid}: there is no requirement {id_}")
                 if ("req", id_) not in item.user_properties:
                     item.user_properties.append(("req", id_))
+
+
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    with ExitStack() as stack:
+        yield Databases(stack)

@@ -3,7 +3,7 @@
 import secrets
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from broker.ledger.postgres import PostgresDatabase
@@ -30,6 +30,19 @@ def running(version: str) -> Iterator[PostgresDatabase]:
         closing(PostgresDatabase(server.url)) as database,
     ):
         yield database
+
+
+class Databases:
+    """A server of each version, started when a test first asks for it, and stopped after the last test."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._running: dict[str, PostgresDatabase] = {}
+
+    def __getitem__(self, version: str) -> PostgresDatabase:
+        if version not in self._running:
+            self._running[version] = self._stack.enter_context(running(version))
+        return self._running[version]
 
 
 def new_ledger(database: PostgresDatabase, sign: SignCheckpoint) -> Callable[[], Store]:

@@ -1,5 +1,5 @@
 """The stores of the contract tests, where things fail; and servers that these tests may kill."""
 
-from tests.ledger.conftest import database, databases, place, sqlite_place, vault
+from tests.ledger.conftest import database, place, sqlite_place, vault
 
-__all__ = ["database", "databases", "place", "sqlite_place", "vault"]
+__all__ = ["database", "place", "sqlite_place", "vault"]

@@ -22,9 +22,9 @@ from ops.audit import verify
 from tests.failures import steps
 from tests.failures.samples import EVENTS, SECRET
 from tests.failures.steps import BULK, DATA, EXPORT, IMPORTED, RESTORED, TILES, WITNESS, WORK, house
-from tests.ledger.conftest import Databases
 from tests.ledger.dying import KEY
 from tests.ledger.samples import Noted, Seen, Totals
+from tests.servers import Databases
 
 LITE, BIG = "sqlite", "postgresql18"
 L, P, V = "broker.ledger", "broker.ledger.projections:ProjectionTables", "broker.ledger.vault:Vault"

@@ -165,13 +165,11 @@ async def test_a_transaction_that_does_not_end(
 
 
 def test_each_end_notices_that_the_other_one_is_gone(database: PostgresDatabase) -> None:
-    """Also where no word of it arrives: what waits for an answer, or holds a lock, does so for half a minute."""
+    """Also where no word of it arrives: nobody waits or holds a lock for more than half a minute then."""
     with database.connection() as connection:
         asked = "SELECT name, setting FROM pg_settings WHERE name LIKE 'tcp_keepalives%'"
         rows = connection.execute(asked).fetchall()
-        server = {
-            row["name"].removeprefix("tcp_keepalives_"): row["setting"] for row in connection.execute(asked)
-        }
+        server = {row["name"].removeprefix("tcp_keepalives_"): int(row["setting"]) for row in rows}
         with socket.socket(fileno=os.dup(connection.fileno())) as line:
             assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             waits = [
@@ -179,7 +177,7 @@ def test_each_end_notices_that_the_other_one_is_gone(database: PostgresDatabase)
                 for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
             ]
             assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= 30_000
-    for idle, interval, tries in (waits, [int(server[name]) for name in ("idle", "interval", "count")]):
+    for idle, interval, tries in (waits, (server["idle"], server["interval"], server["count"])):
         assert 0 < idle + interval * tries <= 30
 
 

@@ -15,11 +15,10 @@ from broker.ledger.store import Outcome, Store
 from broker.ledger.vault import Vault
 from broker.ledger.verify import Verdict, verify_file
 from tests.failures.samples import EVENTS, pair, running, verified
-from tests.ledger.conftest import Databases
 from tests.ledger.places import SIGNER, Place, opened, sign
 from tests.ledger.processes import SHARED, WRITERS, start, tell, told
 from tests.ledger.samples import REGISTRY, clock
-from tests.servers import VERSIONS
+from tests.servers import VERSIONS, Databases
 
 ROUNDS = 8
 AGENCIES = 200
@@ -120,8 +119,9 @@ async def test_one_message_id_from_many_tasks(place: Place, vault: Vault) -> Non
 
 
 async def test_two_hundred_agencies_with_ten_connections(
-    database: PostgresDatabase, tmp_path: Path, record_property: Callable[[str, object], None]
+    databases: Databases, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
+    database = databases["postgresql18"]
     run = secrets.token_hex(4)
     origins = [f"test/{run}/{number}" for number in range(AGENCIES)]
     begun = perf_counter()

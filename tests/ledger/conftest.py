@@ -1,7 +1,6 @@
 """Places for ledgers, and ledgers that run."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from broker.ledger.postgres import PostgresDatabase
 from broker.ledger.store import MemoryStore
 from broker.ledger.vault import Vault
 from tests.ledger.places import Place, open_sqlite, sign
-from tests.servers import VERSIONS, new_ledger, running
+from tests.servers import VERSIONS, Databases, new_ledger
 
 
 @pytest.fixture
@@ -18,25 +17,6 @@ def vault(tmp_path: Path) -> Iterator[Vault]:
     vault = Vault(tmp_path / "vault")
     yield vault
     vault.close()
-
-
-class Databases:
-    """A server of each version, started when a test first asks for it, and stopped after the last test."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
-        self._running: dict[str, PostgresDatabase] = {}
-
-    def __getitem__(self, version: str) -> PostgresDatabase:
-        if version not in self._running:
-            self._running[version] = self._stack.enter_context(running(version))
-        return self._running[version]
-
-
-@pytest.fixture(scope="session")
-def databases() -> Iterator[Databases]:
-    with ExitStack() as stack:
-        yield Databases(stack)
 
 
 @pytest.fixture(params=VERSIONS)

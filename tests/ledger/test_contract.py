@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +21,7 @@ from broker.ledger.notes import NoteVerifier
 from broker.ledger.postgres import PostgresStore
 from broker.ledger.sqlite import SQLiteStore
 from broker.ledger.store import Commit, Conflict, Head, MemoryStore, Outcome, Store, next_commit
-from broker.ledger.verify import verify_file
-from tests.ledger.places import AT, SIGNER, Place, open_sqlite, plain_root, sign, stored, unit
-from tests.ledger.processes import SHARED, WRITERS, start, tell, told
+from tests.ledger.places import AT, SIGNER, Place, plain_root, sign, stored, unit
 
 
 def everything(store: Store) -> list[Notification]:
@@ -232,36 +229,6 @@ def test_the_tiles_prove_inclusion_and_consistency(place: Place) -> None:
     proof = inclusion_proof(store.tile, 3, 301)
     with pytest.raises(ProofInvalid):
         verify_inclusion(leaves[4], 3, 301, proof, roots[301])
-
-
-def test_two_processes_append_to_one_file(tmp_path: Path) -> None:
-    """Round by round, so that neither is done before the other has begun; within a round they race."""
-    rounds = 8
-    open_sqlite(tmp_path / "events.sqlite").close()
-    running = [start("append", tmp_path, name) for name in ("one", "two")]
-    assert [told(process) for process in running] == ["ready", "ready"]
-    outcomes: dict[str, tuple[int, int]] = {}
-    for _ in range(rounds):
-        for process in running:
-            tell(process, "\n")
-        for process in running:
-            for _ in range(WRITERS):
-                message_id, first, last = told(process).split()
-                outcomes[message_id] = (int(first), int(last))
-    for process in running:
-        assert process.communicate()[0] == ""
-        assert process.returncode == 0
-    assert len(outcomes) == 2 * WRITERS * rounds
-    store = open_sqlite(tmp_path / "events.sqlite")
-    try:
-        events = everything(store)
-        assert [event.id for event in events] == list(range(1, 3 * len(outcomes) + 1))
-        assert sorted(outcomes.values()) == [(i, i + 2) for i in range(1, len(events), 3)]
-        assert {m: (o.first, o.last) for m, o in store.outcomes(list(outcomes)).items()} == outcomes
-        assert [e.originator_version for e in store.stream(SHARED)] == list(range(1, len(outcomes) + 1))
-    finally:
-        store.close()
-    assert verify_file(tmp_path / "events.sqlite", SIGNER.verifier_key).ok
 
 
 def test_the_times_of_commits_never_go_back(place: Place) -> None:

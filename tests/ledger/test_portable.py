@@ -23,9 +23,8 @@ from broker.ledger.portable import FileWrong, OtherLedger, Wrong
 from broker.ledger.postgres import PostgresDatabase
 from broker.ledger.store import Head, MemoryStore, Store, StoredUnit
 from broker.ledger.verify import verify, verify_file
-from tests.ledger.conftest import Databases
 from tests.ledger.places import AT, SIGNER, Place, open_sqlite, sign
-from tests.servers import VERSIONS
+from tests.servers import VERSIONS, Databases
 
 KEY = SIGNER.verifier_key
 LATER = "2026-11-21T00:31:00.000000+00:00"

@@ -18,10 +18,9 @@ from broker.ledger import portable
 from broker.ledger.postgres import PostgresDatabase
 from broker.ledger.store import Commit, Store
 from broker.ledger.verify import verify, verify_file
-from tests.ledger.conftest import Databases
 from tests.ledger.places import AT, SIGNER, open_sqlite, sign
 from tests.ledger.test_portable import cosign, everything, unit
-from tests.servers import VERSIONS
+from tests.servers import VERSIONS, Databases
 
 KEY = SIGNER.verifier_key
 COMMITS = 40

@@ -20,9 +20,8 @@ from broker.ledger.merkle import leaf_hash
 from broker.ledger.postgres import PostgresDatabase, PostgresStore
 from broker.ledger.sqlite import LedgerDatastore, SQLiteStore
 from broker.ledger.verify import verify_file
-from tests.ledger.conftest import Databases
 from tests.ledger.places import SIGNER, sign
-from tests.servers import new_ledger
+from tests.servers import Databases, new_ledger
 
 
 class _OnAFile(upstream.RecorderTestCase):

@@ -166,3 +166,14 @@ def test_it_refuses_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "S-104" in refused.stderr
     assert file.read_text(encoding="utf-8") == "years of work"
+
+
+def test_on_postgresql_it_does_the_same(finished: Finished, tmp_path: Path) -> None:
+    """On a server that it brings, under a role that may append and read alone."""
+    done = renkei("demo", "--dir", tmp_path / "demo", "--store", "postgresql")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert table(done.stdout) == table(finished.said)
+    assert done.stdout.count("OK      ") == 5
+    assert not list((tmp_path / "demo").rglob("events.sqlite"))
+    store = (tmp_path / "demo" / "network.toml").read_text(encoding="utf-8")
+    assert "postgresql://renkei_daemon:" in store
