@@ -19,6 +19,8 @@ from ops.replay import bar, local, tell_parked, told
 from ops.terminal import fail
 from schemas.errors import Refusal, Refused
 
+BEHIND = 19  # how far behind: the daemon's work goes first
+
 
 def status(config: AgencyConfig | NetworkConfig) -> int:
     """Print where each ledger ends and each projection stands; exit status 1 if an event is parked."""
@@ -57,7 +59,7 @@ def _line(lag: Lag) -> str:
 
 def rebuild(config: AgencyConfig | NetworkConfig, projection: str | None) -> int:
     """Build projections anew beside those in use and put them in their place; all of them, or one."""
-    os.nice(10)  # the daemon's work goes first
+    os.nice(BEHIND)
     return told(lambda: _rebuild_all(config, projection))
 
 

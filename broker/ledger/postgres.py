@@ -348,8 +348,10 @@ class PostgresStore(PostgresProcessRecorder):
         return next((row[0] for row in self._select(self._sql.position_at, [at])), 0)
 
     def cosign(self, size: int, lines: Sequence[str]) -> None:
-        with self._database.connection() as connection, connection.cursor() as cursor:
-            cursor.execute(self._sql.cosign, [size, list(lines)])
+        with self._database.connection() as connection, connection.transaction():
+            # What a crash loses of these is collected again: no append need wait for them to reach the disk.
+            connection.execute("SET LOCAL synchronous_commit TO off")
+            connection.execute(self._sql.cosign, [size, list(lines)])
 
     def cosignatures(self, size: int) -> list[str]:
         return [row[0] for row in self._select(self._sql.cosignatures, [size])]

@@ -51,6 +51,7 @@ from ops.bench.load import (
 from ops.bench.places import Place, WriteRows, disk_folder, file_system, opened
 from ops.bench.report import draw, show
 from ops.postgresql import ServerFailed
+from ops.tables import BEHIND
 from ops.terminal import fail, progress_bar
 
 ROUNDS = 3
@@ -300,7 +301,7 @@ def _pages(store: Store) -> Iterator[object]:
 
 
 def _sealing(store: Store) -> Callable[[], None]:
-    """Cosign the last checkpoint by Ed25519 and by ML-DSA-44 and keep both lines, again and again."""
+    """Cosign the last checkpoint by Ed25519 and by ML-DSA-44 and keep both lines, ten times a second."""
     kinds = (Kind.COSIGNATURE, Kind.ML_DSA_44)
     signers = [NoteSigner("renkei/bench/witness", secrets.token_bytes(32), kind) for kind in kinds]
 
@@ -308,6 +309,7 @@ def _sealing(store: Store) -> Callable[[], None]:
         head = store.head()
         text, _ = parts(head.note)
         store.cosign(head.size, [signer.line(text, int(time.time())) for signer in signers])
+        time.sleep(0.1)
 
     return seal
 
@@ -329,7 +331,7 @@ def _rebuilding(place: Place, ledger: str, path: Path) -> Iterator[None]:
 
 
 def _rebuild_again(place: Place, ledger: str, path: Path, under_way: Event) -> None:
-    os.nice(10)
+    os.nice(BEHIND)
     projections, registry = [Requests()], Registry([Entry])
     with place.store(ledger, _no_signature) as store:
         ProjectionTables(path, projections).close()

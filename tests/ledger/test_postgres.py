@@ -6,15 +6,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import trio
 from eventsourcing.persistence import IntegrityError, OperationalError
 from psycopg.sql import SQL, Identifier
 
 from broker.ledger import postgres
 from broker.ledger.postgres import PostgresDatabase, schema_of
-from broker.ledger.store import SchemaMissing, Store
-from broker.ledger.verify import verify
-from tests.ledger.places import SIGNER, sign, stored, unit
+from broker.ledger.store import SchemaMissing
+from tests.ledger.places import sign, stored, unit
 from tests.servers import new_ledger
 
 # Everything that a schema consists of, in words that do not name it.
@@ -82,6 +80,7 @@ def test_a_schema_that_was_not_made_or_is_behind(database: PostgresDatabase) -> 
         database.store(origin, sign)
 
 
+@pytest.mark.req("R-159", "R-229", "R-230")
 def test_the_role_that_runs_can_append_and_read_and_nothing_else(database: PostgresDatabase) -> None:
     role, origin = f"run_{secrets.token_hex(4)}", f"test/{secrets.token_hex(4)}"
     with database.connection() as connection:
@@ -131,28 +130,6 @@ def test_a_server_that_is_not_there() -> None:
         pytest.raises(OperationalError),
     ):
         database.store("test/x", sign)
-
-
-async def test_two_hundred_agencies_through_one_pool_of_ten(database: PostgresDatabase) -> None:
-    """Each with a schema of its own; all append at once, more than the pool has connections."""
-    name = secrets.token_hex(4)
-    stores: list[Store] = []
-    for number in range(200):
-        database.migrate(f"test/{name}/{number}")
-        stores.append(database.store(f"test/{name}/{number}", sign))
-
-    async def work(store: Store) -> None:
-        for number in range(5):
-            await trio.to_thread.run_sync(stored, store, unit(f"m{number}", ("a", number, 1)))
-
-    async with trio.open_nursery() as nursery:
-        for store in stores:
-            nursery.start_soon(work, store)
-    assert database.pool.get_stats()["pool_max"] == 10
-    for number, store in enumerate(stores):
-        assert store.head().size == 5
-        with database.rows(f"test/{name}/{number}") as rows:
-            assert verify(rows, SIGNER.verifier_key).ok
 
 
 def test_a_batch_too_large_for_a_pipeline(database: PostgresDatabase) -> None:
