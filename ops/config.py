@@ -60,6 +60,10 @@ class AgencyConfig:
         "How often the latest checkpoints are sealed with the second key and cosigned, in seconds.",
         default=600,
     )
+    witness: str = key(
+        "Address on which this agency cosigns logs whose keys lie in `logs`, host:port; empty: it does not.",
+        default="",
+    )
     witnesses: tuple[tuple[str, str, str], ...] = key(
         "Who cosigns the checkpoints, each as [address, path prefix, file of verifier keys].",
         path=True,

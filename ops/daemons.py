@@ -233,6 +233,7 @@ def _run_agency(
     network = NetworkClient(_client(config.network, config), _client(config.network, config))
     worker = NetworkWorker(platform, network, authority, now)
     acquirer = Acquirer(addressing, platform, RegistryClient(_client(config.registry, config)), network)
+    witness = _witness(folder, data) if config.witness else None
 
     async def body(nursery: trio.Nursery) -> None:
         link = await _portal(nursery, config, platform) if config.portal else None
@@ -241,10 +242,14 @@ def _run_agency(
         nursery.start_soon(worker.run)
         nursery.start_soon(acquirer.run)
         nursery.start_soon(_keep_sealed, (folder, people), config, (_witnesses(config), _witnesses(config)))
+        if witness is not None:
+            await _serve(nursery, WitnessServer(witness, "/witness", now).handle, config.witness, config)
 
     try:
         trio.run(until_told, body, config.code, (folder, people))
     finally:
+        if witness is not None:
+            witness.close()
         staging.close()
         people.close()
         folder.close()
@@ -288,8 +293,8 @@ def run_network(config: NetworkConfig) -> None:
 
 
 def _witness(folder: LedgerFolder, data: Path) -> Witness:
-    """The network as a witness of the agencies' logs: of those whose verifier keys lie in `logs`."""
-    name = "renkei/network/witness"
+    """This process as a witness of others' logs: of those whose verifier keys lie in `logs`."""
+    name = f"{folder.ledger.name}/witness"
     secret = folder.vault.secret("witness", lambda: secrets.token_bytes(32))
     signer = NoteSigner(name, secret, Kind.COSIGNATURE)
     (data / "logs").mkdir(exist_ok=True, mode=0o700)

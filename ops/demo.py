@@ -162,7 +162,7 @@ def prepare(folder: Path, address: tuple[str, str, str] | None = None) -> None:
 
 
 def write_configurations(folder: Path, store: str) -> None:
-    ports = iter(free_ports(6))
+    ports = iter(free_ports(8))
     network, registry = (f"127.0.0.1:{next(ports)}" for _ in range(2))
     authority = "certificates/ca.pem"
     write(
@@ -192,7 +192,8 @@ def write_configurations(folder: Path, store: str) -> None:
         ),
         folder / "registry.toml",
     )
-    for code, name in (ASKING, ANSWERING):
+    doors = {code: f"127.0.0.1:{next(ports)}" for code, _ in (ASKING, ANSWERING)}
+    for (code, name), (other, _) in ((ASKING, ANSWERING), (ANSWERING, ASKING)):
         write(
             AgencyConfig(
                 code=code,
@@ -212,7 +213,11 @@ def write_configurations(folder: Path, store: str) -> None:
                 portal=f"127.0.0.1:{next(ports)}",
                 store=store,
                 seal_seconds=3,
-                witnesses=((network, "/witness", "network/witness.vkey"),),
+                witness=doors[code],
+                witnesses=(
+                    (network, "/witness", "network/witness.vkey"),
+                    (doors[other], "/witness", f"{other}/witness.vkey"),
+                ),
                 log=f"log/{code}.log",
             ),
             folder / f"{code}.toml",
@@ -365,11 +370,12 @@ def load_files(folder: Path) -> None:
 
 
 def admit_logs(folder: Path) -> None:
-    """As the network's operator does: it cosigns the logs whose keys lie there."""
-    for code, _ in (ASKING, ANSWERING):
+    """As the operators of witnesses do: theirs cosign the logs whose keys lie there."""
+    for (code, _), (other, _) in ((ASKING, ANSWERING), (ANSWERING, ASKING)):
         for ledger in (folder / code, folder / code / ADDRESSING):
             name = ledger.relative_to(folder).as_posix().replace("/", "_")
-            shutil.copy(ledger / VERIFIER_KEY, folder / "network" / "logs" / f"renkei_{name}.vkey")
+            for witness in ("network", other):
+                shutil.copy(ledger / VERIFIER_KEY, folder / witness / "logs" / f"renkei_{name}.vkey")
 
 
 async def wait_ready(folder: Path) -> None:

@@ -5,11 +5,14 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
+from broker.ledger.folder import EVENTS, SEALING_VERIFIER_KEY, VERIFIER_KEY
+from broker.ledger.notes import NoteVerifier, open_note, with_signatures
+from broker.ledger.sqlite import LedgerDatastore, SQLiteStore
 from ops.demo import ANSWERING, ASKING, KINDS, MARKER
 from schemas.errors import codes, entry
 from tests.ops.conftest import Finished
@@ -177,3 +180,22 @@ def test_on_postgresql_it_does_the_same(finished: Finished, tmp_path: Path) -> N
     assert not list((tmp_path / "demo").rglob("events.sqlite"))
     store = (tmp_path / "demo" / "network.toml").read_text(encoding="utf-8")
     assert "postgresql://renkei_daemon:" in store
+
+
+def test_its_checkpoints_are_cosigned_by_the_network_and_by_the_other_city(demo_copy: Path) -> None:
+    for code, other in ((ASKING[0], ANSWERING[0]), (ANSWERING[0], ASKING[0])):
+        keys = [
+            demo_copy / code / VERIFIER_KEY,
+            demo_copy / code / SEALING_VERIFIER_KEY,
+            demo_copy / other / "witness.vkey",
+            demo_copy / "network" / "witness.vkey",
+        ]
+        verifiers = [NoteVerifier(key.read_text(encoding="utf-8")) for key in keys]
+        with closing(SQLiteStore(LedgerDatastore(demo_copy / code / EVENTS), lambda size, root: "")) as store:
+            size = max(head.size for head in store.checkpoints(limit=10_000) if store.cosignatures(head.size))
+            (checkpoint,) = store.checkpoints(size - 1, 1)
+            note = with_signatures(checkpoint.note, store.cosignatures(size))
+        _, signed = open_note(note, verifiers)
+        assert sorted((each.name, each.kind) for each in signed) == sorted(
+            (verifier.name, verifier.kind) for verifier in verifiers
+        )
