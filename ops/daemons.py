@@ -37,6 +37,7 @@ from broker.addressing.office import Addressing
 from broker.addressing.staging import Staging
 from broker.intermediate import hold, inquiry, link_code, provision, records, replica, staff
 from broker.ledger.folder import LedgerFolder
+from broker.ledger.merkle import ProofInvalid
 from broker.ledger.notes import Kind, NoteInvalid, NoteSigner
 from broker.ledger.store import SignCheckpoint, Store
 from broker.ledger.vault import create_private_file
@@ -172,7 +173,7 @@ def _usable(keys: str, make: Callable[[], T]) -> T:
         raise ConfigurationError(f"{keys}: {error}") from error
 
 
-async def _keep_sealed(
+async def keep_sealed(
     folders: Sequence[LedgerFolder], config: AgencyConfig | NetworkConfig, witnesses: Sequence[Witnesses]
 ) -> None:
     """Seal the latest checkpoint of each ledger from time to time. Who is away is asked again next time."""
@@ -182,13 +183,13 @@ async def _keep_sealed(
             log = logger.bind(ledger=folder.ledger.name)
             try:
                 sealed = await seal(folder.ledger.store, [folder.sealing_signer], of_folder(), now)
-            except (PersistenceError, NoteInvalid, OSError) as error:
-                log.warning("not sealed", error=str(error))
-                continue
-            if sealed.lines:
-                log.info("sealed", size=sealed.size, signatures=len(sealed.lines))
-            for refusal in sealed.missing:
-                log.warning("not cosigned", code=refusal.code, detail=refusal.detail)
+                if sealed.lines:
+                    log.info("sealed", size=sealed.size, signatures=len(sealed.lines))
+                for refusal in sealed.missing:
+                    log.warning("not cosigned", code=refusal.code, detail=refusal.detail)
+            except* (PersistenceError, NoteInvalid, ProofInvalid, OSError) as group:
+                # Alone, or of several witnesses at once: a store that is away ends no daemon.
+                log.warning("not sealed", errors=[str(error) for error in group.exceptions])
 
 
 def _witnesses(config: AgencyConfig) -> Witnesses:
@@ -241,7 +242,7 @@ def _run_agency(
         await _serve(nursery, business.handle, config.business, config)
         nursery.start_soon(worker.run)
         nursery.start_soon(acquirer.run)
-        nursery.start_soon(_keep_sealed, (folder, people), config, (_witnesses(config), _witnesses(config)))
+        nursery.start_soon(keep_sealed, (folder, people), config, (_witnesses(config), _witnesses(config)))
         if witness is not None:
             await _serve(nursery, WitnessServer(witness, "/witness", now).handle, config.witness, config)
 
@@ -287,7 +288,7 @@ def run_network(config: NetworkConfig) -> None:
 
         async def body(nursery: trio.Nursery) -> None:
             await _serve(nursery, server.handle, config.listen, config)
-            nursery.start_soon(_keep_sealed, (folder,), config, (tuple,))
+            nursery.start_soon(keep_sealed, (folder,), config, (tuple,))
 
         trio.run(until_told, body, "network", (folder,), core.stop_polls)
 
