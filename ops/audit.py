@@ -3,9 +3,8 @@
 Here is also how an auditor opens ledgers; rebuilding and tracing are in ops/replay.py and ops/trace.py.
 """
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +19,11 @@ from broker.ledger.postgres import PostgresDatabase
 from broker.ledger.projections import Projection
 from broker.ledger.receipt import check_receipt
 from broker.ledger.sqlite import LedgerDatastore, SQLiteStore
-from broker.ledger.store import Store
-from broker.ledger.verify import RawLedger, SQLiteRows, Verdict
+from broker.ledger.store import Store, unsigned
+from broker.ledger.verify import RawLedger, Verdict, sqlite_rows
 from broker.ledger.verify import verify as verify_rows
 from ops.config import ConfigurationError
-from ops.daemons import ADDRESSING, AGENCY_EVENTS, AGENCY_PROJECTIONS
+from ops.daemons import ADDRESSING, AGENCY_EVENTS, AGENCY_PROJECTIONS, opened_database
 from ops.terminal import console, fail, progress_bar
 
 
@@ -69,9 +68,9 @@ class Evidence:
     def store(self) -> Iterator[Store]:
         """Its store, in which nothing can be appended."""
         if self.database is not None:
-            yield self.database.store(self.origin(), _no_signature)
+            yield self.database.store(self.origin(), unsigned)
             return
-        with closing(SQLiteStore(LedgerDatastore(self._file()), _no_signature)) as store:
+        with closing(SQLiteStore(LedgerDatastore(self._file()), unsigned)) as store:
             yield store
 
     @contextmanager
@@ -81,12 +80,8 @@ class Evidence:
             with self.database.rows(self.origin()) as found:
                 yield found
             return
-        address = f"{self._file().absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True)) as connection:
-            # Text that is no UTF-8 is damage like any other, and must not stop the reading of its row.
-            connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-            connection.execute("BEGIN")
-            yield SQLiteRows(connection)
+        with sqlite_rows(self._file()) as found:
+            yield found
 
     def _file(self) -> Path:
         file = self.path / EVENTS
@@ -104,7 +99,7 @@ def evidence(folder: Path, store: str) -> Iterator[list[Evidence]]:
     found = ledgers(folder)
     if not found:
         raise ConfigurationError(f"{folder}: 台帳がありません (no ledger)")
-    with nullcontext() if store == "sqlite" else closing(PostgresDatabase(store)) as database:
+    with opened_database(store) as database:
         yield [
             Evidence(
                 path,
@@ -140,11 +135,6 @@ def _verify(ledger: Evidence) -> Verdict:
             return verify_rows(rows, ledger.verifier_key(), progress=show)
     except (ConfigurationError, NoteInvalid) as error:
         return Verdict(0, 1, f"the verifier key or the events cannot be used: {error}")
-
-
-def _no_signature(_size: int, _root: bytes) -> str:
-    """An auditor has no signing key: nothing can be appended."""
-    raise PermissionError("a ledger opened for audit takes no events")
 
 
 def say(text: str) -> None:

@@ -33,18 +33,18 @@ from typing import Any, BinaryIO
 
 from broker.ledger import portable
 from broker.ledger.events import UnreadableEvent, key_of
+from broker.ledger.files import create_private_file, overwrite, sync, write_whole
 from broker.ledger.folder import EVENTS, VAULT, VERIFIER_KEY, LedgerFolder, note_signer
-from broker.ledger.kek import FileKeys, VaultLocked, create_private_file
+from broker.ledger.kek import FileKeys, VaultLocked
 from broker.ledger.notes import NoteInvalid
 from broker.ledger.postgres import PostgresDatabase
 from broker.ledger.projections import ProjectionMismatch
 from broker.ledger.sqlite import LedgerDatastore, SQLiteStore
-from broker.ledger.store import Head, Store
-from broker.ledger.tiles import write_whole
+from broker.ledger.store import Head, Store, unsigned
 from broker.ledger.vault import KeyMissing, SealBroken
 from broker.ledger.verify import verify
 from ops.audit import Evidence, evidence, say
-from ops.daemons import open_ledger
+from ops.daemons import open_ledger, opened_database
 from ops.logs import now
 from ops.terminal import fail, progress_bar
 from schemas.errors import Refusal, Refused
@@ -110,7 +110,7 @@ def export(folder: Path, into: Path, store: str) -> int:
 
     def work() -> None:
         with (
-            _database(store) as database,
+            opened_database(store) as database,
             Evidence(folder, folder.name, database).store() as opened,
             _grown(into) as file,
             _progress("書き出し (export)") as progress,
@@ -125,7 +125,7 @@ def import_(file: Path, into: Path, store: str, key: Path | None) -> int:
     """Put an exported ledger into a folder, or into a database with the verifier key in that folder."""
 
     def work() -> None:
-        with file.open("rb") as source, _database(store) as database:
+        with file.open("rb") as source, opened_database(store) as database:
             origin, own = portable.header(source)
             given = key.read_text(encoding="utf-8").strip() if key else ""
             there = _key(into) if (into / VERIFIER_KEY).exists() else ""
@@ -176,7 +176,7 @@ def backup(data: Path, store: str, into: Path) -> int:
                 for place, vault, head in zip(places, vaults, heads, strict=True)
             )
             write_whole(into / MANIFEST, Manifest(now().isoformat(), kept).encode())
-            _sync(into)
+            sync(into)
             _remove_others(vaults)
         for done in kept:
             say(f"OK {done.origin} {done.events} 件 (events) {done.at}")
@@ -194,7 +194,7 @@ def restore(source: Path, into: Path, keks: Sequence[Path], store: str) -> int:
 
     def work() -> None:
         manifest = _checked(source)
-        with _database(store) as database:
+        with opened_database(store) as database:
             _claim(into, manifest, database)
             for ledger in manifest.ledgers:
                 path = into / ledger.folder
@@ -236,11 +236,10 @@ def _copy_vault(vault: Path, into: Path) -> Path:
     create_private_file(temporary, b"")
     with closing(sqlite3.connect(vault / VAULT_FILE, isolation_level=None, timeout=60)) as rows:
         rows.execute("VACUUM INTO ?", (str(temporary),))
-    with temporary.open("r+b") as file:
-        os.fsync(file.fileno())
+    sync(temporary)
     copy = into / f"vault-{_sha256(temporary)[:16]}.sqlite"
     temporary.replace(copy)
-    _sync(into)
+    sync(into)
     return copy
 
 
@@ -286,12 +285,9 @@ def _remove_others(vaults: Sequence[Path]) -> None:
     for vault in vaults:
         for other in vault.parent.glob("vault-*.sqlite"):
             if other != vault:
-                with other.open("r+b") as file:
-                    file.write(bytes(other.stat().st_size))
-                    file.flush()
-                    os.fsync(file.fileno())
+                overwrite(other)
                 other.unlink()
-        _sync(vault.parent)
+        sync(vault.parent)
 
 
 # -- and back ---------------------------------------------------------------------------------------------
@@ -325,7 +321,7 @@ def _claim(into: Path, manifest: Manifest, database: PostgresDatabase | None) ->
         raise Refused(Refusal("S-145", str(into)))
     if database is not None:
         for ledger in manifest.ledgers:
-            if database.store(ledger.origin, _unsigned).head().size:
+            if database.store(ledger.origin, unsigned).head().size:
                 raise Refused(Refusal("S-145", ledger.origin))
     create_private_file(into / RESTORING, mark)
 
@@ -426,25 +422,11 @@ def _key(path: Path) -> str:
     return (path / VERIFIER_KEY).read_text(encoding="utf-8").strip()
 
 
-@contextmanager
-def _database(store: str) -> Iterator[PostgresDatabase | None]:
-    """The database of this address, or None for events in the folders of their ledgers."""
-    if store == "sqlite":
-        yield None
-        return
-    with closing(PostgresDatabase(store)) as database:
-        yield database
-
-
 def _new_store(path: Path, origin: str, database: PostgresDatabase | None) -> Store:
     """Where the events of a ledger are put as another store wrote them."""
     if database is not None:
-        return database.store(origin, _unsigned)
-    return SQLiteStore(LedgerDatastore(path / EVENTS), _unsigned)
-
-
-def _unsigned(_size: int, _root: bytes) -> str:
-    raise PermissionError("a ledger is copied as it is: nothing new is signed")
+        return database.store(origin, unsigned)
+    return SQLiteStore(LedgerDatastore(path / EVENTS), unsigned)
 
 
 @contextmanager
@@ -453,7 +435,7 @@ def _grown(path: Path) -> Iterator[BinaryIO]:
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     with os.fdopen(handle, "r+b") as file:
         yield file
-    _sync(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
@@ -463,14 +445,6 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    finally:
-        os.close(handle)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
     finally:
         os.close(handle)
 

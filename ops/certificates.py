@@ -22,6 +22,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from broker.ledger.files import sync
+
 AUTHORITY_LIFE: Final = timedelta(days=3653)
 LEAF_LIFE: Final = timedelta(days=365)
 SKEW: Final = timedelta(minutes=5)  # clocks of other offices may be this far behind ours
@@ -188,8 +190,4 @@ def _write(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(handle)
     unfinished.replace(path)
-    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
+    sync(path.parent)

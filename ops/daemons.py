@@ -7,11 +7,11 @@ import secrets
 import signal
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from csv import DictReader
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 import trio
@@ -36,11 +36,11 @@ from broker.addressing import person
 from broker.addressing.office import Addressing
 from broker.addressing.staging import Staging
 from broker.intermediate import hold, inquiry, link_code, provision, records, replica, staff
+from broker.ledger.files import ensure_private_file
 from broker.ledger.folder import LedgerFolder
 from broker.ledger.merkle import ProofInvalid
 from broker.ledger.notes import Kind, NoteInvalid, NoteSigner
 from broker.ledger.store import SignCheckpoint, Store
-from broker.ledger.vault import create_private_file
 from broker.ledger.witness import Witness, logs_in
 from broker.linkage import incoming, log, outgoing
 from broker.linkage.crypto import CertificateInvalid, SealingKey, Signer, new_sealing_secret
@@ -48,6 +48,9 @@ from broker.linkage.interface import LinkageInterface
 from ops.config import AgencyConfig, ConfigurationError, NetworkConfig, RegistryConfig, address
 from ops.logs import now
 from schemas.law import Agency
+
+if TYPE_CHECKING:
+    from broker.ledger.postgres import PostgresDatabase
 
 AGENCY_EVENTS = (
     *outgoing.EVENTS,
@@ -91,15 +94,22 @@ def network_folder(data: Path, open_store: OpenStore | None = None) -> LedgerFol
 
 
 @contextmanager
-def opened_stores(store: str) -> Iterator[OpenStore | None]:
-    """How this process opens its ledgers' stores: through one pool, or None for files in their folders."""
+def opened_database(store: str) -> Iterator["PostgresDatabase | None"]:
+    """The database at this address, or None for events in the folders of their ledgers (sqlite)."""
     if store == "sqlite":
         yield None
         return
     from broker.ledger.postgres import PostgresDatabase
 
     with closing(PostgresDatabase(store)) as database:
-        yield database.store
+        yield database
+
+
+@contextmanager
+def opened_stores(store: str) -> Iterator[OpenStore | None]:
+    """How this process opens its ledgers' stores: through one pool, or None for files in their folders."""
+    with opened_database(store) as database:
+        yield database.store if database else None
 
 
 def open_ledger(path: Path, origin: str, open_store: OpenStore | None) -> LedgerFolder:
@@ -212,48 +222,35 @@ def run_agency(config: AgencyConfig) -> None:
     authority = _usable("authority", lambda: _authority(config))
     agency = _usable("kind", lambda: Agency(config.code, config.name, config.kind))
     signer = _usable("signing_certificate, signing_key", lambda: _signer(config))
-    with opened_stores(config.store) as open_store:
-        _run_agency(config, agency, signer, authority, open_store)
-
-
-def _run_agency(
-    config: AgencyConfig,
-    agency: Agency,
-    signer: Signer,
-    authority: x509.Certificate,
-    open_store: OpenStore | None,
-) -> None:
     data = Path(config.data)
-    folder = agency_folder(data, config.code, open_store)
-    people = addressing_folder(data, config.code, open_store)
-    staging = Staging(data / ADDRESSING / "staging.sqlite")
-    sealing = SealingKey(folder.vault.secret("sealing", new_sealing_secret))
-    linkage = LinkageInterface(agency, signer, sealing, authority)
-    addressing = Addressing(people.ledger, people.follower, staging, lambda: secrets.token_hex(16))
-    platform = Platform(folder.ledger, folder.follower, linkage, addressing, now, secrets.token_bytes)
-    network = NetworkClient(_client(config.network, config), _client(config.network, config))
-    worker = NetworkWorker(platform, network, authority, now)
-    acquirer = Acquirer(addressing, platform, RegistryClient(_client(config.registry, config)), network)
-    witness = _witness(folder, data) if config.witness else None
+    with opened_stores(config.store) as open_store, ExitStack() as stack:
+        folder = stack.enter_context(closing(agency_folder(data, config.code, open_store)))
+        people = stack.enter_context(closing(addressing_folder(data, config.code, open_store)))
+        staging = stack.enter_context(closing(Staging(data / ADDRESSING / "staging.sqlite")))
+        witness = stack.enter_context(closing(_witness(folder, data))) if config.witness else None
+        sealing = SealingKey(folder.vault.secret("sealing", new_sealing_secret))
+        linkage = LinkageInterface(agency, signer, sealing, authority)
+        addressing = Addressing(people.ledger, people.follower, staging, lambda: secrets.token_hex(16))
+        platform = Platform(folder.ledger, folder.follower, linkage, addressing, now, secrets.token_bytes)
+        network = NetworkClient(_client(config.network, config), _client(config.network, config))
+        worker = NetworkWorker(platform, network, authority, now)
+        registry = RegistryClient(_client(config.registry, config))
+        acquirer = Acquirer(addressing, platform, registry, network)
 
-    async def body(nursery: trio.Nursery) -> None:
-        link = await _portal(nursery, config, platform) if config.portal else None
-        business = BusinessServer(platform, addressing, link)
-        await _serve(nursery, business.handle, config.business, config)
-        nursery.start_soon(worker.run)
-        nursery.start_soon(acquirer.run)
-        nursery.start_soon(keep_sealed, (folder, people), config, (_witnesses(config), _witnesses(config)))
-        if witness is not None:
-            await _serve(nursery, WitnessServer(witness, "/witness", now).handle, config.witness, config)
+        async def body(nursery: trio.Nursery) -> None:
+            link = await _portal(nursery, config, platform) if config.portal else None
+            business = BusinessServer(platform, addressing, link)
+            await _serve(nursery, business.handle, config.business, config)
+            nursery.start_soon(worker.run)
+            nursery.start_soon(acquirer.run)
+            nursery.start_soon(
+                keep_sealed, (folder, people), config, (_witnesses(config), _witnesses(config))
+            )
+            if witness is not None:
+                door = WitnessServer(witness, "/witness", now)
+                await _serve(nursery, door.handle, config.witness, config)
 
-    try:
         trio.run(until_told, body, config.code, (folder, people))
-    finally:
-        if witness is not None:
-            witness.close()
-        staging.close()
-        people.close()
-        folder.close()
 
 
 async def _portal(nursery: trio.Nursery, config: AgencyConfig, platform: Platform) -> Callable[[str], str]:
@@ -299,8 +296,7 @@ def _witness(folder: LedgerFolder, data: Path) -> Witness:
     secret = folder.vault.secret("witness", lambda: secrets.token_bytes(32))
     signer = NoteSigner(name, secret, Kind.COSIGNATURE)
     (data / "logs").mkdir(exist_ok=True, mode=0o700)
-    with suppress(FileExistsError):
-        create_private_file(data / "witness.vkey", f"{signer.verifier_key}\n".encode())
+    ensure_private_file(data / "witness.vkey", f"{signer.verifier_key}\n".encode())
     return Witness(data / "witness.sqlite", [signer], logs_in(data / "logs"))
 
 

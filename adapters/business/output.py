@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from adapters.business.records import ErrorLine
 from adapters.business.text import encode, fits
+from broker.ledger.files import sync
 
 NO_TARGET = "cp932 にない文字が含まれています"
 
@@ -32,11 +33,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(path.parent)
 
 
 def unfit(line: int, header: Sequence[str], cells: Sequence[str]) -> list[ErrorLine]:

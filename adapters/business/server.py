@@ -7,14 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import trio
-from eventsourcing.persistence import PersistenceError
 
 from adapters.http import Request, Response, Unreachable
 from adapters.platform.asking import InquiryOrder
 from adapters.platform.inprocess import Platform
 from broker.addressing.office import Addressing
 from broker.intermediate.staff import AuthorityGranted
-from broker.ledger.ledger import NotStored, OutcomeUnknown
+from broker.ledger.ledger import STORE_TROUBLE, trouble_code
 from broker.linkage.crypto import CertificateInvalid, identity
 from schemas.errors import Refusal, Refused
 from schemas.messages import Malformed, build, pack, unpack
@@ -56,7 +55,7 @@ class BusinessServer:
             return Response(403)
         except (Malformed, KeyError, TypeError, ValueError):
             return Response(400)
-        except (NotStored, OutcomeUnknown, PersistenceError):
+        except STORE_TROUBLE:
             return Response(503)
 
     async def _each(self, take: Take, batch: Sequence[Any]) -> list[tuple[str, str]]:
@@ -70,10 +69,8 @@ class BusinessServer:
                 refusal = error.refusal
             except Unreachable:
                 refusal = Refusal("S-103")
-            except (NotStored, OutcomeUnknown) as error:
-                refusal = Refusal(error.code)
-            except PersistenceError:
-                refusal = Refusal("S-107")
+            except STORE_TROUBLE as error:
+                refusal = Refusal(trouble_code(error))
             except (Malformed, KeyError, TypeError, ValueError):
                 refusal = Refusal("B-001")
             verdicts[index] = (refusal.code, refusal.detail) if refusal is not None else ("", "")

@@ -11,12 +11,11 @@ from datetime import datetime
 import structlog
 import trio
 from cryptography import x509
-from eventsourcing.persistence import PersistenceError
 
 from adapters.http import Unreachable
 from adapters.network.client import NetworkClient
 from adapters.platform.inprocess import Platform
-from broker.ledger.ledger import Change, NotStored, OutcomeUnknown, Unit
+from broker.ledger.ledger import STORE_TROUBLE, Change, Unit, trouble_code
 from broker.linkage.crypto import CertificateInvalid
 from broker.linkage.incoming import MailboxRead, mailbox_stream
 from broker.linkage.outgoing import MessageQueued
@@ -27,7 +26,7 @@ from schemas.messages import Delivery, Malformed, NetworkVerdict
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 AT_ONCE = 100
 DIRECTORY_LIFE = 60.0
-_TROUBLE = (Unreachable, Refused, Malformed, CertificateInvalid, NotStored, OutcomeUnknown, PersistenceError)
+_TROUBLE = (Unreachable, Refused, Malformed, CertificateInvalid, *STORE_TROUBLE)
 
 log = structlog.get_logger(__name__)
 
@@ -43,16 +42,15 @@ async def persist(name: str, step: Callable[[], Awaitable[None]]) -> None:
             trouble = group.exceptions[0]
             while isinstance(trouble, BaseExceptionGroup):
                 trouble = trouble.exceptions[0]
-            code = trouble.refusal.code if isinstance(trouble, Refused) else _code(trouble)
-            log.warning("retry", loop=name, code=code, cause=str(trouble), pause=pause)
+            log.warning("retry", loop=name, code=_code(trouble), cause=str(trouble), pause=pause)
             await trio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
 
 def _code(trouble: BaseException) -> str:
-    if isinstance(trouble, NotStored | OutcomeUnknown):
-        return trouble.code
-    return "S-107" if isinstance(trouble, PersistenceError) else "S-103"
+    if isinstance(trouble, Refused):
+        return trouble.refusal.code
+    return trouble_code(trouble) if isinstance(trouble, STORE_TROUBLE) else "S-103"
 
 
 class NetworkWorker:

@@ -9,16 +9,15 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from broker.ledger.vault import create_private_file
+from broker.ledger.files import ensure_private_file, immediate
 
 
 class Staging:
     """Pairs that wait: acquisition number -> what it stands for (a blind person, or a sealed text)."""
 
     def __init__(self, path: Path) -> None:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            create_private_file(path, b"")
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        ensure_private_file(path)
         self._lock = threading.Lock()
         self._rows = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._rows.execute("PRAGMA journal_mode=DELETE")
@@ -47,11 +46,5 @@ class Staging:
             ).fetchall()
 
     def _change(self, sql: str, rows: Iterable[tuple[str, ...]]) -> None:
-        with self._lock:
-            self._rows.execute("BEGIN IMMEDIATE")
-            try:
-                self._rows.executemany(sql, rows)
-            except BaseException:
-                self._rows.execute("ROLLBACK")
-                raise
-            self._rows.execute("COMMIT")
+        with self._lock, immediate(self._rows):
+            self._rows.executemany(sql, rows)

@@ -7,17 +7,17 @@ verifier keys lie beside the ledger for convenience; an auditor brings copies of
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from broker.ledger.events import Registry
+from broker.ledger.files import ensure_private_file
 from broker.ledger.ledger import Clock, Ledger
 from broker.ledger.notes import Checkpoint, Kind, NoteSigner
 from broker.ledger.projections import Follower, Projection, ProjectionTables
 from broker.ledger.sqlite import LedgerDatastore, SQLiteStore
 from broker.ledger.store import SignCheckpoint, Store
-from broker.ledger.vault import Vault, create_private_file
+from broker.ledger.vault import Vault
 
 EVENTS, PROJECTIONS, VAULT, VERIFIER_KEY = "events.sqlite", "projections.sqlite", "vault", "ledger.vkey"
 SEALING_VERIFIER_KEY = "ledger-ml-dsa-44.vkey"
@@ -58,9 +58,7 @@ class LedgerFolder:
             (VERIFIER_KEY, signer.verifier_key),
             (SEALING_VERIFIER_KEY, self.sealing_signer.verifier_key),
         ):
-            if not (folder / name).exists():
-                with suppress(FileExistsError):  # another process was first
-                    create_private_file(folder / name, f"{key}\n".encode())
+            ensure_private_file(folder / name, f"{key}\n".encode())
         sign = checkpoint_signer(signer)
         store = (
             open_store(origin, sign) if open_store else SQLiteStore(LedgerDatastore(folder / EVENTS), sign)

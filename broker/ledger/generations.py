@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from broker.ledger.files import sync
+
 _BESIDE = ("-wal", "-shm", "-journal")
 
 
@@ -57,19 +59,12 @@ class Generations:
 
     def switch(self, new: Path) -> None:
         """Make a whole and closed database the one in use, at once and durably."""
-        self._flush(new)
-        self._flush(new.parent)
+        sync(new)
+        sync(new.parent)
         self._link.unlink(missing_ok=True)
         self._link.symlink_to(new.name)
         self._link.replace(self.path)
-        self._flush(new.parent)
-
-    def _flush(self, path: Path) -> None:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(new.parent)
 
     def discard(self) -> None:
         """Give up a database in use that is damaged; what lies beside it goes first, as it belongs to it."""

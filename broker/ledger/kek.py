@@ -9,6 +9,8 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
+from broker.ledger import files
+
 
 class VaultLocked(Exception):
     """The key-encryption key is not there, or does not open this vault."""
@@ -68,7 +70,7 @@ class FileKeys:
     def make(self) -> FileKey:
         self._next.unlink(missing_ok=True)
         raw = secrets.token_bytes(32)
-        create_private_file(self._next, raw)
+        files.create_private_file(self._next, raw)
         return _file_key(raw)
 
     def find(self, kek_id: str) -> FileKey:
@@ -82,9 +84,9 @@ class FileKeys:
         following = self._read(self._next)
         if following is not None and following.id == kek_id:
             if self._present.exists():
-                _overwrite(self._present)
+                files.overwrite(self._present)
             self._next.replace(self._present)
-            _sync_folder(self._present.parent)
+            files.sync(self._present.parent)
         # Not overwritten: what a crash left of writing a key may be a second name of the file that is kept.
         for other in self._present.parent.glob(f"{self._next.name}*"):
             other.unlink()
@@ -101,36 +103,3 @@ class FileKeys:
 
 def _file_key(raw: bytes) -> FileKey:
     return FileKey(sha256(b"renkei key-encryption key\n" + raw).hexdigest()[:16], raw)
-
-
-def _overwrite(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.write(bytes(path.stat().st_size))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def create_private_file(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner may read, whole and durable when this returns.
-
-    Raises FileExistsError rather than replace a file. A crash leaves at worst a temporary file beside it.
-    """
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)
-    finally:
-        temporary.unlink()
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

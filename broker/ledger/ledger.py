@@ -60,6 +60,15 @@ class OutcomeUnknown(Exception):
     code = "S-102"
 
 
+STORE_TROUBLE = (NotStored, OutcomeUnknown, PersistenceError)
+"""What a store that is away, or full, gives to whoever appends or reads."""
+
+
+def trouble_code(trouble: BaseException) -> str:
+    """The catalogue's code for it."""
+    return trouble.code if isinstance(trouble, NotStored | OutcomeUnknown) else "S-107"
+
+
 @dataclass(frozen=True)
 class Change:
     """What a decision does to one stream: the version it saw (0: none yet) and the events that follow.

@@ -11,6 +11,7 @@ import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, LiteralString, NoReturn
@@ -30,7 +31,6 @@ from psycopg.sql import SQL, Identifier
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from broker.ledger.merkle import TILE_WIDTH, unpack_frontier
-from broker.ledger.sqlite import as_stored
 from broker.ledger.store import (
     Commit,
     Conflict,
@@ -40,6 +40,7 @@ from broker.ledger.store import (
     SignCheckpoint,
     StoredUnit,
     append_units,
+    as_stored,
     check_follows,
     next_commit,
 )
@@ -318,7 +319,6 @@ class PostgresStore(PostgresProcessRecorder):
         # An append whose connection was lost may still commit on the server; until then it holds the lock.
         with self._transaction(0) as (rows, _):
             rows.ask(message_ids, [])
-            rows.head()  # the answer is read from its beginning
             return rows.outcomes(message_ids)
 
     def head(self) -> Head:
@@ -441,22 +441,27 @@ class _Rows:
         cursor: Cursor = self._connection.cursor(binary=True, row_factory=tuple_row)
         return cursor.execute(query, parameters, prepare=True)
 
-    def head(self) -> Head:
-        head, self._outcomes, self._versions = Head(), {}, {}
+    @cached_property
+    def _found(self) -> tuple[Head, dict[str, Outcome], dict[str, int]]:
+        """The answer, waited for when it is first looked at."""
+        head, outcomes, versions = Head(), {}, {}
         for kind, name, first, last, at, frontier in self._answer:
             if kind == 0:
                 head = Head(first, unpack_frontier(frontier), name, at)
             elif kind == 1:
-                self._outcomes[name] = Outcome(first, last)
+                outcomes[name] = Outcome(first, last)
             elif first is not None:
-                self._versions[name] = first
-        return head
+                versions[name] = first
+        return head, outcomes, versions
+
+    def head(self) -> Head:
+        return self._found[0]
 
     def outcomes(self, message_ids: Sequence[str]) -> dict[str, Outcome]:
-        return self._outcomes
+        return self._found[1]
 
     def versions(self, streams: Sequence[str]) -> dict[str, int]:
-        return self._versions
+        return self._found[2]
 
     def write(self, commit: Commit) -> None:
         events, head = commit.events, commit.head

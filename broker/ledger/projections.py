@@ -14,8 +14,8 @@ that is done beside the live tables, which serve meanwhile, and then takes their
 
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -29,6 +29,7 @@ import trio
 from eventsourcing.persistence import Notification, PersistenceError
 
 from broker.ledger.events import Recorded, Registry, UnreadableEvent, leaf_data
+from broker.ledger.files import immediate
 from broker.ledger.generations import Generations
 from broker.ledger.ledger import Ledger
 from broker.ledger.merkle import (
@@ -281,16 +282,9 @@ class ProjectionTables:
             )
         return True
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> AbstractContextManager[None]:
         """One transaction, in which nobody else writes."""
-        self._rows.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._rows.execute("COMMIT")
-        except BaseException:
-            self._rows.rollback()
-            raise
+        return immediate(self._rows)
 
     def _apply_all(self, batch: _Batch) -> None:
         rows, decode = self._rows, batch.registry.decode

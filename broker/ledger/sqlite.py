@@ -7,8 +7,7 @@ here the position is an explicit dense rowid, transactions begin IMMEDIATE (two 
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from eventsourcing.sqlite import (
     SQLiteTransaction,
 )
 
+from broker.ledger.files import ensure_private_file
 from broker.ledger.merkle import TILE_WIDTH, unpack_frontier
 from broker.ledger.store import (
     Commit,
@@ -31,10 +31,10 @@ from broker.ledger.store import (
     SignCheckpoint,
     StoredUnit,
     append_units,
+    as_stored,
     check_follows,
     next_commit,
 )
-from broker.ledger.vault import create_private_file
 
 _MANY = 500  # SQLite binds at most 999 parameters on old builds
 
@@ -82,10 +82,9 @@ class LedgerDatastore(SQLiteDatastore):
     """One SQLite file, private to its owner."""
 
     def __init__(self, path: Path | str, *, originator_id_type: Any = "text") -> None:
-        if isinstance(path, Path) and not path.exists():
+        if isinstance(path, Path):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with suppress(FileExistsError):  # another process was first
-                create_private_file(path, b"")
+            ensure_private_file(path)
         super().__init__(str(path), originator_id_type=originator_id_type, lock_timeout=10)
         self.pool.close()
         self.pool = _Pool(db_name=str(path), lock_timeout=10)
@@ -259,12 +258,6 @@ class _Rows:
 def _head(row: Sequence[Any]) -> Head:
     size, at, packed, note = row
     return Head(size, unpack_frontier(packed), note, at)
-
-
-def as_stored(event: StoredEvent) -> StoredEvent:
-    """The log hashes what the row holds, and a row holds a UUID as its digits."""
-    stream = event.originator_id if isinstance(event.originator_id, str) else event.originator_id.hex
-    return replace(event, originator_id=stream)
 
 
 def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

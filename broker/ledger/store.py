@@ -9,7 +9,7 @@ either all of that or nothing. Rows are only ever added: nothing in a ledger is 
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
@@ -19,6 +19,11 @@ from broker.ledger.events import leaf_data
 from broker.ledger.merkle import TILE_WIDTH, Frontier, Node, grow, leaf_hash, root_of
 
 SignCheckpoint = Callable[[int, bytes], str]
+
+
+def unsigned(_size: int, _root: bytes) -> str:
+    """For a store that is read, or takes what was signed before: it signs nothing, so it appends nothing."""
+    raise PermissionError("this store was opened without a signing key")
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,12 @@ def next_commit(
     size, frontier = grow(head.size, head.frontier, leaves, nodes)
     covered = Head(size, frontier, sign(size, root_of(frontier)), max(at, head.at))
     return Commit(head.size + 1, events, leaves, nodes, units, covered)
+
+
+def as_stored(event: StoredEvent) -> StoredEvent:
+    """The log hashes what the row holds, and a row holds a UUID as its digits."""
+    stream = event.originator_id if isinstance(event.originator_id, str) else event.originator_id.hex
+    return replace(event, originator_id=stream)
 
 
 def check_follows(head: Head, commit: Commit) -> None:

@@ -4,10 +4,10 @@ The folder holds `checkpoint` with all its signatures, the tiles of the hash tre
 An entry is the place of an event and the digest of its bytes: nothing that is sealed leaves the ledger.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from broker.ledger import files
 from broker.ledger.events import leaf_data
 from broker.ledger.merkle import HASH_SIZE, TILE_WIDTH, ProofInvalid, leaf_hash, subtree_root
 from broker.ledger.notes import Checkpoint, parts, with_signatures
@@ -55,7 +55,7 @@ def export_tiles(
             _put(folder / tile_path(level, index, width), store.tile(level, index)[: width * HASH_SIZE])
         level += 1
     if head.size:
-        write_whole(folder / CHECKPOINT, note.encode())
+        files.write_whole(folder / CHECKPOINT, note.encode())
     return head
 
 
@@ -87,13 +87,13 @@ def _export_leaves(store: Store, folder: Path, index: int, width: int) -> None:
         entries = [leaf_data(event) for event in store.events(index * TILE_WIDTH, width)]
         if b"".join(map(leaf_hash, entries)) != tile:
             raise ProofInvalid(f"tile {index}: the stored events are not the ones that were logged")
-        write_whole(folder / tile_path("entries", index, width), bundle(entries))
-        write_whole(target, tile)
+        files.write_whole(folder / tile_path("entries", index, width), bundle(entries))
+        files.write_whole(target, tile)
 
 
 def _put(target: Path, tile: bytes) -> None:
     if not _is_there(target, tile):
-        write_whole(target, tile)
+        files.write_whole(target, tile)
 
 
 def _is_there(target: Path, tile: bytes) -> bool:
@@ -103,14 +103,3 @@ def _is_there(target: Path, tile: bytes) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def write_whole(target: Path, content: bytes) -> None:
-    """Write a file whole and durable, or not at all, in the place of what was there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.name}.new")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(target)

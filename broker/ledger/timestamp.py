@@ -17,8 +17,9 @@ from rfc3161_client import (
     decode_timestamp_response,
 )
 
+from broker.ledger.files import write_whole
 from broker.ledger.notes import Checkpoint, parts
-from broker.ledger.tiles import CHECKPOINT, write_whole
+from broker.ledger.tiles import CHECKPOINT
 
 
 class TimestampInvalid(Exception):

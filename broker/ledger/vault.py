@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from hmac import digest
@@ -22,10 +22,10 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from broker.ledger.files import ensure_private_file, immediate
 from broker.ledger.kek import FileKeys, KeyEncryptionKey, KeyEncryptionKeys
 from broker.ledger.kek import VaultExposed as VaultExposed
 from broker.ledger.kek import VaultLocked as VaultLocked
-from broker.ledger.kek import create_private_file as create_private_file
 
 _NONCE = 12
 _CACHED_KEYS = 65_536
@@ -107,9 +107,7 @@ class Vault:
         self._current: dict[str, str] = {}  # name -> id of the generation that seals now
         self._version = 0
         path = folder / "vault.sqlite"
-        if not path.exists():
-            with suppress(FileExistsError):
-                create_private_file(path, b"")
+        ensure_private_file(path)
         self._rows = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=_LOCK_TIMEOUT
         )
@@ -280,7 +278,7 @@ class Vault:
 
     def _begin(self) -> None:
         """The tables, and in a new vault its first key-encryption key."""
-        with self._immediate():
+        with immediate(self._rows):
             for statement in SCHEMA:
                 self._rows.execute(statement)
             if self._rows.execute("SELECT 1 FROM kek").fetchone() is None:
@@ -290,7 +288,7 @@ class Vault:
 
     def _settle(self) -> KeyEncryptionKey:
         """The key-encryption key in force. An interrupted rotation ends here: finished, or never begun."""
-        with self._immediate():
+        with immediate(self._rows):
             kek = self._in_force()
             self._keks.keep(kek.id)
         return kek
@@ -301,20 +299,9 @@ class Vault:
     # -- rows, with the lock held ---------------------------------------------------------------------
 
     @contextmanager
-    def _immediate(self) -> Iterator[None]:
-        """Alone among all processes, and durable or undone at the end."""
-        self._rows.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._rows.execute("COMMIT")
-        except BaseException:
-            self._rows.rollback()
-            raise
-
-    @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Likewise, with the key-encryption key that is in force: another process may have rotated it."""
-        with self._immediate():
+        """Alone, with the key-encryption key that is in force: another process may have rotated it."""
+        with immediate(self._rows):
             if self._rows.execute("SELECT id FROM kek").fetchone()[0] != self._kek.id:
                 self._kek = self._in_force()
             yield

@@ -6,7 +6,7 @@ It reads the rows themselves, not through the store, and names the first positio
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,11 +61,18 @@ def verify_file(
     path: Path, verifier_key: str, *, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Verdict:
     """Check an SQLite ledger; as `verify`."""
+    with sqlite_rows(path) as rows:
+        return verify(rows, verifier_key, progress=progress)
+
+
+@contextmanager
+def sqlite_rows(path: Path) -> Iterator[RawLedger]:
+    """The rows of an SQLite ledger as they lie there, of one moment."""
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         # Text that is no UTF-8 is damage like any other, and must not stop the reading of its row.
         connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         connection.execute("BEGIN")  # one snapshot for everything that is read
-        return verify(SQLiteRows(connection), verifier_key, progress=progress)
+        yield SQLiteRows(connection)
 
 
 class SQLiteRows:

@@ -8,13 +8,12 @@ import sqlite3
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Self
 
-from broker.ledger.kek import create_private_file
+from broker.ledger.files import ensure_private_file, immediate
 from broker.ledger.merkle import (
     EMPTY_ROOT,
     ProofInvalid,
@@ -160,9 +159,7 @@ class Witness:
         self._signers = signers
         self._logs = logs
         self._lock = threading.Lock()  # between threads; between processes it is BEGIN IMMEDIATE
-        if not path.exists():
-            with suppress(FileExistsError):  # another process was first
-                create_private_file(path, b"")
+        ensure_private_file(path)
         self._rows = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
         # EXTRA: with FULL a loss of power may bring back the journal, and with it what was signed before.
         self._rows.execute("PRAGMA synchronous=EXTRA")
@@ -182,15 +179,8 @@ class Witness:
         except (ProofInvalid, UnicodeDecodeError) as error:
             raise NotCosigned(400, "not a submission") from error
         checkpoint = authentic(asked, self._logs)
-        with self._lock:
-            self._rows.execute("BEGIN IMMEDIATE")
-            try:
-                lines = self._record(asked, checkpoint, time)
-                self._rows.execute("COMMIT")
-            except BaseException:
-                self._rows.rollback()
-                raise
-        return lines
+        with self._lock, immediate(self._rows):
+            return self._record(asked, checkpoint, time)
 
     def latest(self, origin_hash: str) -> str | None:
         """The checkpoint signed last for a log, named by the SHA-256 of its origin in hexadecimal."""

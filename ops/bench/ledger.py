@@ -31,7 +31,7 @@ from broker.ledger.folder import checkpoint_signer, note_signer
 from broker.ledger.ledger import MAX_EVENTS, Ledger
 from broker.ledger.notes import Kind, NoteSigner, parts
 from broker.ledger.projections import BATCH, ProjectionTables, rebuild
-from broker.ledger.store import Store, StoredUnit
+from broker.ledger.store import Store, StoredUnit, unsigned
 from broker.ledger.vault import Vault
 from ops.bench import figures
 from ops.bench.figures import Append, Beside, Figures, Growth
@@ -274,7 +274,7 @@ class _Bench:
 
 def replay(place: Place, ledger: str, into: Path) -> tuple[float, float]:
     """Rebuild a projection of a whole ledger: events a second, and the peak of resident memory in MB."""
-    with place.store(ledger, _no_signature) as store, closing(ProjectionTables(into, [Requests()])) as tables:
+    with place.store(ledger, unsigned) as store, closing(ProjectionTables(into, [Requests()])) as tables:
         begun = time.perf_counter()
         count = tables.catch_up(store, Registry([Entry]))
         return count / (time.perf_counter() - begun), _peak_memory()
@@ -286,10 +286,6 @@ def _peak_memory() -> float:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024 / 1e6
     raise RuntimeError("the system does not say how much memory was used")
-
-
-def _no_signature(_size: int, _root: bytes) -> str:
-    raise PermissionError("a replay appends nothing")
 
 
 def _pages(store: Store) -> Iterator[object]:
@@ -333,7 +329,7 @@ def _rebuilding(place: Place, ledger: str, path: Path) -> Iterator[None]:
 def _rebuild_again(place: Place, ledger: str, path: Path, under_way: Event) -> None:
     os.nice(BEHIND)
     projections, registry = [Requests()], Registry([Entry])
-    with place.store(ledger, _no_signature) as store:
+    with place.store(ledger, unsigned) as store:
         ProjectionTables(path, projections).close()
         while True:
             rebuild(path, projections, store, registry, progress=lambda _: under_way.set())

@@ -5,13 +5,13 @@ import signal
 import sys
 from pathlib import Path
 
-from broker.ledger import tiles
+from broker.ledger import files, tiles
 from tests.ledger.places import open_sqlite
 
 
 def main(events: Path, folder: Path, number: int, when: str) -> None:
     """Die before the file of this number is written, in the middle of it, or right after it is there."""
-    write, left = tiles.write_whole, number
+    write, left = files.write_whole, number
 
     def dying(target: Path, content: bytes) -> None:
         nonlocal left
@@ -24,7 +24,7 @@ def main(events: Path, folder: Path, number: int, when: str) -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    tiles.write_whole = dying
+    files.write_whole = dying
     tiles.export_tiles(open_sqlite(events), folder)
 
 

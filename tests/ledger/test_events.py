@@ -18,8 +18,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from broker.ledger.events import SEALED, Recorded, Registry, UnreadableEvent, event, message_id_of, personal
+from broker.ledger.files import create_private_file
 from broker.ledger.folder import LedgerFolder
-from broker.ledger.vault import KeyMissing, SealBroken, Vault, VaultLocked, create_private_file
+from broker.ledger.vault import KeyMissing, SealBroken, Vault, VaultLocked
 from tests.ledger.samples import REGISTRY, Counted, Known, Noted, Totals, clock
 
 AT = "2026-11-21T09:30:00.000000+09:00"

@@ -187,16 +187,16 @@ def test_a_rotation_that_fails_changes_nothing(
 ROTATION = [
     ("BEGIN IMMEDIATE", 1),
     ("broker.ledger.kek:FileKeys.make", 1),
-    ("broker.ledger.kek:create_private_file", 1),
+    ("broker.ledger.files:create_private_file", 1),
     ("broker.ledger.kek:FileKey.wrap", 1),
     ("UPDATE key", 2),
     ("UPDATE kek", 1),
     ("COMMIT", 1),
     ("BEGIN IMMEDIATE", 2),
     ("broker.ledger.kek:FileKeys.keep", 1),
-    ("broker.ledger.kek:_overwrite", 1),
+    ("broker.ledger.files:overwrite", 1),
     ("broker.ledger.kek:Path.replace", 1),
-    ("broker.ledger.kek:_sync_folder", 2),
+    ("broker.ledger.files:sync", 2),
     ("COMMIT", 2),
 ]
 
