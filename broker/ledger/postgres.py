@@ -11,7 +11,6 @@ import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, LiteralString, NoReturn
@@ -431,6 +430,7 @@ class _Rows:
     def __init__(self, connection: Connection, statements: _Statements) -> None:
         self._connection = connection
         self._sql = statements
+        self._read: tuple[Head, dict[str, Outcome], dict[str, int]] | None = None
 
     def ask(self, message_ids: Sequence[str], streams: Sequence[str]) -> None:
         """Take the ledger's lock and ask for what the append rests on, as it is once the lock is held."""
@@ -441,9 +441,14 @@ class _Rows:
         cursor: Cursor = self._connection.cursor(binary=True, row_factory=tuple_row)
         return cursor.execute(query, parameters, prepare=True)
 
-    @cached_property
     def _found(self) -> tuple[Head, dict[str, Outcome], dict[str, int]]:
-        """The answer, waited for when it is first looked at."""
+        """The answer, waited for when it is first looked at.
+
+        Not a cached_property: until Python 3.12 one lock of the class guards these, so a thread that waits
+        here for the ledger's lock would hold up the thread that has it.
+        """
+        if self._read is not None:
+            return self._read
         head, outcomes, versions = Head(), {}, {}
         for kind, name, first, last, at, frontier in self._answer:
             if kind == 0:
@@ -452,16 +457,17 @@ class _Rows:
                 outcomes[name] = Outcome(first, last)
             elif first is not None:
                 versions[name] = first
-        return head, outcomes, versions
+        self._read = head, outcomes, versions
+        return self._read
 
     def head(self) -> Head:
-        return self._found[0]
+        return self._found()[0]
 
     def outcomes(self, message_ids: Sequence[str]) -> dict[str, Outcome]:
-        return self._found[1]
+        return self._found()[1]
 
     def versions(self, streams: Sequence[str]) -> dict[str, int]:
-        return self._found[2]
+        return self._found()[2]
 
     def write(self, commit: Commit) -> None:
         events, head = commit.events, commit.head
