@@ -15,17 +15,19 @@ text. Items under a repeating group belong together by position and therefore oc
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
 
-from schemas import codes, read_table
+from schemas import codes, parse_table
 
 OPEN_BEGINNING = "0000-01-01"
 OPEN_END = "9999-12-31"
 
-_LAYOUT_HEADER = ("id", "version", "name_ja", "information")
+_LAYOUT_HEADER = ("id", "version", "name_ja", "information", "updated")
 _ITEM_HEADER = (
     "code",
     "name_ja",
@@ -45,7 +47,14 @@ _TYPES = {
     "DATE": "日付（YYYY-MM-DD）",
     "GROUP": "集団項目",
 }
-_HALF_WIDTH = re.compile("[\x20-\x7e\uff61-\uff9f]+")
+_PATTERNS = {
+    "X": re.compile("[\x20-\x7e\uff61-\uff9f]+"),
+    "9": re.compile("[0-9]+"),
+    "S9": re.compile("-?[0-9]+"),
+    "DATE": re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}"),
+}
+# Full-width by a look: what nearly every text is made of. Others are looked at letter by letter.
+_COMMON = re.compile("[\u3000-\u303e\u3041-\u3096\u30a1-\u30fe\u4e00-\u9fff\uff01-\uff60]+")
 _VARIATION_SELECTOR = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 _CODE = re.compile("[a-z][a-z0-9_]{0,63}")
 
@@ -67,13 +76,23 @@ class Item:
 
 @dataclass(frozen=True)
 class Layout:
-    """One version of a layout. `information` is the law's name for what it carries (schemas.law)."""
+    """One version of a layout. `information` is the law's name for what it carries (schemas.law).
+
+    `updated` says in Japanese when the stored copies are renewed (更新頻度, R-134), "" for no stored ones.
+    """
 
     id: str
     version: int
     name_ja: str
     information: str
     items: tuple[Item, ...]
+    updated: str = ""
+    by_code: Mapping[str, Item] = field(init=False, repr=False, compare=False)
+    """The items that carry values, in layout order."""
+
+    def __post_init__(self) -> None:
+        leaves = {item.code: item for item in self.items if item.type != "GROUP"}
+        object.__setattr__(self, "by_code", leaves)
 
     @property
     def key(self) -> str:
@@ -83,7 +102,7 @@ class Layout:
     @property
     def leaves(self) -> tuple[Item, ...]:
         """The items that carry values, in layout order."""
-        return tuple(item for item in self.items if item.type != "GROUP")
+        return tuple(self.by_code.values())
 
     def item(self, code: str) -> Item:
         """The item or group with this code. Raises ValueError if there is none."""
@@ -102,9 +121,9 @@ class Fault:
     reason: str
 
 
-def _read_items(name: str) -> tuple[Item, ...]:
+def _read_items(folder: Traversable, name: str) -> tuple[Item, ...]:
     items: dict[str, Item] = {}
-    for row in read_table(__name__, name, _ITEM_HEADER):
+    for row in _rows(folder, name, _ITEM_HEADER):
         item = Item(
             code=row["code"],
             name_ja=row["name_ja"],
@@ -126,6 +145,21 @@ def _read_items(name: str) -> tuple[Item, ...]:
     return tuple(items.values())
 
 
+def _rows(folder: Traversable, name: str, header: tuple[str, ...]) -> list[dict[str, str]]:
+    return parse_table(folder.joinpath(name).read_text(encoding="utf-8"), f"{folder}/{name}", header)
+
+
+_folders: list[Traversable] = [resources.files(__name__)]
+
+
+def add_layouts(folder: Traversable) -> None:
+    """From here on the layouts of this folder are known in this process, too: for trials and measurements,
+    whose parties all do so at their start. Raises ValueError for a table that does not fit."""
+    _folders.append(folder)
+    layouts.cache_clear()
+    layouts()
+
+
 @cache
 def layouts() -> tuple[Layout, ...]:
     """Every layout in every version."""
@@ -135,9 +169,11 @@ def layouts() -> tuple[Layout, ...]:
             version=int(row["version"]),
             name_ja=row["name_ja"],
             information=row["information"],
-            items=_read_items(f"{row['id']}_{row['version']}.tsv"),
+            items=_read_items(folder, f"{row['id']}_{row['version']}.tsv"),
+            updated=row["updated"],
         )
-        for row in read_table(__name__, "layouts.tsv", _LAYOUT_HEADER)
+        for folder in _folders
+        for row in _rows(folder, "layouts.tsv", _LAYOUT_HEADER)
     )
 
 
@@ -159,14 +195,14 @@ def validate(
     unknown or not asked for, B-011 wrong number of occurrences, B-012 no such day.
     """
     faults: list[Fault] = []
-    leaves = {item.code: item for item in layout.leaves}
+    leaves = layout.by_code
     wanted = leaves.keys() if asked is None else leaves.keys() & set(asked)
     for code, item in leaves.items():
         if code in payload:
-            if code in wanted:
-                faults.extend(_item_faults(item, payload[code]))
-            else:
+            if code not in wanted:
                 faults.append(Fault(code, "B-010", f"{item.name_ja}: 照会していない項目です"))
+            elif item.max_occurs != 1 or _wrong(item, payload[code]) is not None:
+                faults.extend(_item_faults(item, payload[code]))
         elif code in wanted and item.min_occurs > 0:
             faults.append(Fault(code, "B-002", f"{item.name_ja}: 必須の項目がありません"))
     faults.extend(_group_faults(layout, payload))
@@ -192,60 +228,55 @@ def _group_faults(layout: Layout, payload: Mapping[str, object]) -> Iterator[Fau
 
 
 def _item_faults(item: Item, given: object) -> Iterator[Fault]:
-    if item.max_occurs == 1:
-        yield from _value_faults(item, given)
-    elif not isinstance(given, list | tuple):
-        yield Fault(item.code, "B-003", f"{item.name_ja}: 繰り返し項目は値の並びで表します")
-    else:
+    values: Sequence[object] = (given,)
+    if item.max_occurs != 1:
+        if not isinstance(given, list | tuple):
+            yield Fault(item.code, "B-003", f"{item.name_ja}: 繰り返し項目は値の並びで表します")
+            return
         if not item.min_occurs <= len(given) <= item.max_occurs:
             yield Fault(
                 item.code,
                 "B-011",
                 f"{item.name_ja}: 出現回数は{item.min_occurs}回から{item.max_occurs}回までです",
             )
-        for value in given[: item.max_occurs]:
-            yield from _value_faults(item, value)
+        values = given[: item.max_occurs]
+    for value in values:
+        if (wrong := _wrong(item, value)) is not None:
+            code, reason = wrong
+            yield Fault(item.code, code, f"{item.name_ja}: {reason}")
 
 
-def _value_faults(item: Item, value: object) -> Iterator[Fault]:
-    def fault(code: str, reason: str) -> Fault:
-        return Fault(item.code, code, f"{item.name_ja}: {reason}")
-
-    if isinstance(value, list | tuple):
-        yield fault("B-011", "この項目は1回だけ現れます")
-    elif not isinstance(value, str):
-        yield fault("B-003", "値が文字列ではありません")
-    elif value == "":
-        yield fault("B-002", "値が空です")
-    elif not _fits_type(item.type, value):
-        yield fault("B-003", f"{_TYPES[item.type]}ではありません")
-    elif item.type == "DATE":
-        if not _real_day(value):
-            yield fault("B-012", "実際にはない日付です")
-    elif item.digits is not None and _count(item.type, value) > item.digits:
-        yield fault("B-004", f"{item.digits}桁を超えています")
-    elif item.code_list is not None and value not in codes.code_list(item.code_list):
-        yield fault("B-005", "コード表にない値です")
+def _wrong(item: Item, value: object) -> tuple[str, str] | None:
+    """Code and reason, or None for a value that fits."""
+    if not isinstance(value, str):
+        several = isinstance(value, list | tuple)
+        return ("B-011", "この項目は1回だけ現れます") if several else ("B-003", "値が文字列ではありません")
+    if value == "":
+        return "B-002", "値が空です"
+    if not _fits_type(item.type, value):
+        return "B-003", f"{_TYPES[item.type]}ではありません"
+    if item.type == "DATE":
+        return None if _real_day(value) else ("B-012", "実際にはない日付です")
+    if item.digits is not None and _count(item.type, value) > item.digits:
+        return "B-004", f"{item.digits}桁を超えています"
+    if item.code_list is not None and value not in codes.code_list(item.code_list):
+        return "B-005", "コード表にない値です"
+    return None
 
 
 def _fits_type(kind: str, value: str) -> bool:
-    match kind:
-        case "X":
-            return _HALF_WIDTH.fullmatch(value) is not None
-        case "N":
-            return _full_width(value)
-        case "9":
-            return re.fullmatch("[0-9]+", value) is not None
-        case "S9":
-            return re.fullmatch("-?[0-9]+", value) is not None
-        case "DATE":
-            return re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", value) is not None
-        case _:
-            raise ValueError(f"items of type {kind} carry no value")
+    if kind == "N":
+        return _full_width(value)
+    pattern = _PATTERNS.get(kind)
+    if pattern is None:
+        raise ValueError(f"items of type {kind} carry no value")
+    return pattern.fullmatch(value) is not None
 
 
 def _full_width(value: str) -> bool:
     """Full-width by Unicode's East Asian width; ambiguous ones (Greek, box drawing, private use) are too."""
+    if _COMMON.fullmatch(value):
+        return True
     previous_is_character = False
     for character in value:
         if _VARIATION_SELECTOR.fullmatch(character):
@@ -266,7 +297,7 @@ def _count(kind: str, value: str) -> int:
     match kind:
         case "S9":
             return len(value.removeprefix("-"))
-        case "N":
+        case "N" if not _COMMON.fullmatch(value):
             return len(_VARIATION_SELECTOR.sub("", value))
         case _:
             return len(value)

@@ -1,11 +1,13 @@
 """Layouts hold what the sources list, and a payload that does not fit is told every fault."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas import items
 from schemas.codes import code_list
 from schemas.items import Fault, Item, Layout, layout, layouts, validate
 from schemas.law import tables
@@ -266,3 +268,12 @@ def test_the_other_layouts_take_what_they_are_for(key: str, payload: dict[str, o
     assert validate(layout(key), payload | {"full_name": "連携　太郎"}) == [
         Fault("full_name", "B-010", f"様式 {key} にない項目です")
     ]
+
+
+def test_what_is_full_width_at_a_look_is_so_letter_by_letter() -> None:
+    for code in range(0x110000):
+        letter = chr(code)
+        if items._COMMON.fullmatch(letter):
+            assert unicodedata.east_asian_width(letter) in ("W", "F", "A"), hex(code)
+            assert unicodedata.category(letter) not in ("Cc", "Cf", "Cs"), hex(code)
+            assert not items._VARIATION_SELECTOR.fullmatch(letter), hex(code)

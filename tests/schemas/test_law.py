@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.law import (
+    CAPACITIES,
     KINDS,
     Agency,
     retention,
@@ -87,16 +88,47 @@ def test_the_wordings_are_exactly_those_of_the_tables() -> None:
     assert wordings().keys() == used
 
 
-def test_a_wording_that_leaves_somebody_out_says_why() -> None:
+@pytest.mark.req("R-064")
+def test_every_wording_covers_somebody_and_says_where_it_asks_for_a_capacity() -> None:
     for wording in wordings().values():
-        if not wording.kinds:
-            assert wording.note.startswith("not yet matched: "), wording.text
+        if wording.text == "-":
+            assert not wording.kinds | wording.capable
+            assert "削除" in wording.note
+        elif wording.capable:
+            start = "with the capacity: " if wording.kinds else "only with the capacity: "
+            assert wording.note.startswith(start), wording.text
         else:
-            assert wording.note == "" or wording.note.startswith("partly matched: "), wording.text
+            assert wording.kinds, wording.text
+            assert wording.note == "", wording.text
 
 
-def test_every_kind_occurs_in_some_wording() -> None:
-    assert set().union(*(wording.kinds for wording in wordings().values())) == set(KINDS)
+def test_every_kind_and_capacity_occurs_in_the_tables() -> None:
+    entrusted = [wording for table in tables() for wording in table.entrusted.values()]
+    everyone = [*wordings().values(), *entrusted]
+    named = {kind for wording in everyone for kind in wording.kinds}
+    able = {pair for wording in everyone for pair in wording.capable}
+    assert named | {kind for kind, _ in able} == set(KINDS)
+    assert {capacity for _, capacity in able} == set(CAPACITIES)
+
+
+@pytest.mark.req("R-060", "R-064")
+def test_a_capacity_lets_only_those_ask_of_whom_it_is_a_fact() -> None:
+    """Row 128: governors ask, and of the mayors those of Hiroshima and Nagasaki, not each of a like city."""
+    cities = ("designated_city", "city_with_health_centre")
+    holding = [Agency("990019", "連携市", kind, frozenset({"hiroshima_or_nagasaki"})) for kind in cities]
+    for asking in (PREFECTURE, *holding):
+        assert TABLE.permits(asking, CITY, "128", "介護保険給付等関係情報") is not None
+    town = Agency("990019", "連携町", "town", frozenset({"hiroshima_or_nagasaki"}))
+    for asking in (town, *(agency(kind) for kind in (*cities, "city", "town"))):
+        assert TABLE.permits(asking, CITY, "128", "介護保険給付等関係情報") is None
+
+
+@pytest.mark.req("R-060")
+def test_one_capacity_is_not_another() -> None:
+    housing = Agency("990019", "連携市", "city", frozenset({"public_housing_operator"}))
+    assert TABLE.permits(housing, OTHER_CITY, "53", "地方税関係情報") is not None
+    assert TABLE.permits(housing, OTHER_CITY, "76", "地方税関係情報") is None
+    assert TABLE.permits(CITY, OTHER_CITY, "53", "地方税関係情報") is None
 
 
 def test_a_wording_that_names_a_kind_covers_it() -> None:
@@ -204,7 +236,7 @@ def test_a_permit_always_rests_on_a_line_that_says_so(data: st.DataObject) -> No
         assert line in TABLE.rows
         assert line.row == drawn.row
         assert name in line.information
-        assert inquirer in wordings()[line.inquirer].kinds
+        assert TABLE.asks(agency(inquirer), line)
         assert provider in wordings()[line.provider].kinds
 
 
@@ -217,9 +249,11 @@ def test_the_table_in_force_follows_the_day() -> None:
         table_at(first.in_force_from - timedelta(days=1))
 
 
-def test_an_agency_of_unknown_kind_is_an_error() -> None:
+def test_an_agency_of_unknown_kind_or_capacity_is_an_error() -> None:
     with pytest.raises(ValueError, match="village_shop"):
         Agency("990019", "連携市", "village_shop")
+    with pytest.raises(ValueError, match="flying"):
+        Agency("990019", "連携市", "city", frozenset({"flying"}))
 
 
 @pytest.mark.req("R-152")
@@ -229,9 +263,10 @@ def test_provision_records_are_kept_for_seven_years_by_law() -> None:
 
 
 def test_a_period_that_is_not_law_says_so() -> None:
-    classes = {"provision_record", "linkage_log", "code_mapping", "reference_data", "addressing", "staff"}
+    policy = {"linkage_log", "code_mapping", "reference_data", "addressing", "staff", "notice"}
+    classes = {"provision_record", *policy}
     assert retentions().keys() == classes
-    for name in classes - {"provision_record"}:
+    for name in policy:
         assert "policy, not law" in retention(name).basis
         assert retention(name).years > 0
     with pytest.raises(ValueError, match="no such retention class"):
