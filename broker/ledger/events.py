@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import msgpack
 from eventsourcing.persistence import Notification, StoredEvent
 
-from broker.ledger.vault import GENERATION, Erased, KeyDestroyed, Vault
+from broker.ledger.vault import GENERATION, Erased, KeyDestroyed, Opening, Vault
 
 Fields = dict[str, Any]
 Upgrade = Callable[[Fields], Fields]
@@ -173,7 +173,7 @@ class Registry:
         state = msgpack.packb([message_id, at, clear, key_id, box])
         return StoredEvent(originator_id=stream, originator_version=version, topic=wire.topic, state=state)
 
-    def decode(self, stored: Notification, vault: Vault | None) -> Recorded:
+    def decode(self, stored: Notification, vault: Vault | Opening | None) -> Recorded:
         """Read a stored event; with a vault its sealed part is opened, without one it stays SEALED.
 
         What was sealed by a destroyed key is Erased. Raises UnreadableEvent, and when opening

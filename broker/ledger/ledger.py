@@ -7,7 +7,7 @@ the next one. The writer is the only task that appends, so positions rise in com
 import errno
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -19,11 +19,13 @@ from broker.ledger.events import Recorded, Registry
 from broker.ledger.store import Conflict, Outcome, Store, StoredUnit
 from broker.ledger.vault import Vault
 
+K = TypeVar("K")
 T = TypeVar("T")
 Clock = Callable[[], datetime]
 
 MAX_EVENTS = 1_000
 MAX_BYTES = 1 << 20
+FEW, SHORT = 16, 1 << 17  # keys and bytes that are read at once
 # How the system, SQLite and PostgreSQL say that a disk is full.
 _DISK_FULL = (
     ("errno", errno.ENOSPC),
@@ -125,7 +127,8 @@ class Ledger:
         self._writer = trio.CapacityLimiter(1)
         self._readers = trio.CapacityLimiter(4)
         self._grown = trio.Event()
-        self.position = store.head().size
+        self.position = self._foreign = store.head().size
+        self._lasts: dict[type[Any], int] = {}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write until cancelled. A commit that has begun is finished first, and every waiting unit hears."""
@@ -163,7 +166,7 @@ class Ledger:
             for pending, result in zip(batch, results, strict=True):
                 pending.result = result
                 pending.done.set()
-        self._advance(max((r.last for r in results if isinstance(r, Outcome)), default=0))
+        self._advance(self._note([(p.unit, p.result) for p in batch if isinstance(p.result, Outcome)]))
 
     async def append(self, unit: Unit) -> Outcome:
         """Durable when it returns. Raises StreamMoved, NotStored, OutcomeUnknown."""
@@ -177,34 +180,87 @@ class Ledger:
             raise pending.result
         return pending.result
 
+    def _note(self, stored: Sequence[tuple[Unit, Outcome]]) -> int:
+        """Remember where events of each type stand; returns the last position of these units."""
+        end = self.position
+        for unit, outcome in sorted(stored, key=lambda each: each[1].first):
+            others = outcome.last if outcome.repeated else outcome.first - 1
+            if others > end:  # another process appended in between
+                self._foreign = others
+            if not outcome.repeated:
+                for change in unit.changes:
+                    self._lasts |= dict.fromkeys(map(type, change.events), outcome.last)
+            end = max(end, outcome.last)
+        return end
+
     def _advance(self, position: int) -> None:
         if position > self.position:
             self.position = position
             self._grown.set()
             self._grown = trio.Event()
 
-    async def wait_beyond(self, position: int, *, poll: float = 1.0) -> int:
-        """The end of the ledger once it is beyond a position; polls too, for other processes' appends."""
-        while self.position <= position:
+    async def wait_beyond(self, position: int, *, of: Collection[type[Any]] = (), poll: float = 1.0) -> int:
+        """The end of the ledger once it is beyond a position; with `of`, once an event of these types may be.
+
+        It polls too, for other processes' appends, which may be of any type.
+        """
+        while (max(map(self._latest, of)) if of else self.position) <= position:
             with trio.move_on_after(poll):
                 await self._grown.wait()
                 continue
-            self._advance((await self._read(self.store.head)).size)
+            size = (await self._in_thread(self.store.head)).size
+            if size > self.position:
+                self._foreign = size
+            self._advance(size)
         return self.position
+
+    def _latest(self, kind: type[Any]) -> int:
+        """Behind this position there is no event of that type."""
+        return max(self._foreign, self._lasts.get(kind, 0))
 
     async def stream(self, stream: str) -> list[Recorded]:
         """All events of a stream, opened."""
-        return await self._read(self._opened, self.store.stream, stream)
+        return await self._read(self.store.stream, stream, 1)
+
+    async def streams(self, streams: Sequence[str]) -> dict[str, list[Recorded]]:
+        """Several streams at one look, each with all its events, opened; [] for one that has not begun."""
+        found: dict[str, list[Recorded]] = {stream: [] for stream in streams}
+        for recorded in await self._read(self.store.streams, streams, len(found)):
+            found[recorded.stream].append(recorded)
+        return found
+
+    async def outlines(self, streams: Sequence[str]) -> dict[str, list[Recorded]]:
+        """The same with what is sealed left closed (SEALED): for decisions that do not look into it."""
+        found: dict[str, list[Recorded]] = {stream: [] for stream in streams}
+        for recorded in await self._read(self.store.streams, streams, len(found), closed=True):
+            found[recorded.stream].append(recorded)
+        return found
 
     async def at(self, positions: Sequence[int]) -> list[Recorded]:
         """The events at these positions, opened, in the order of their positions."""
-        return await self._read(self._opened, self.store.at, positions)
+        return await self._read(self.store.at, positions, len(positions))
 
-    async def _read(self, call: Callable[..., T], *arguments: Any) -> T:
+    async def _read(
+        self, look: Callable[[K], list[Notification]], key: K, keys: int, *, closed: bool = False
+    ) -> list[Recorded]:
+        """Look up and open. A short look into a file of this machine is over sooner than a thread has taken
+        it up; for whatever takes longer nobody else has to wait."""
+        if not keys:
+            return []
+        if keys > FEW or not self.store.at_hand:
+            return await self._in_thread(lambda: self._opened(look(key), closed))
+        await trio.lowlevel.checkpoint()
+        found = look(key)
+        if self.vault.busy or sum(len(stored.state) for stored in found) > SHORT:
+            return await self._in_thread(self._opened, found, closed)
+        return self._opened(found, closed)
+
+    async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
         return await trio.to_thread.run_sync(call, *arguments, limiter=self._readers)
 
-    def _opened(self, read: Callable[[Any], list[Notification]], key: Any) -> list[Recorded]:
-        return [self.registry.decode(stored, self.vault) for stored in read(key)]
+    def _opened(self, found: Sequence[Notification], closed: bool) -> list[Recorded]:
+        opening = None if closed else self.vault.opening()
+        return [self.registry.decode(stored, opening) for stored in found]
 
     def _write(self, units: Sequence[Unit]) -> list[Outcome | Exception]:
         """In the writer's thread: seal, store, and tell each unit the truth about itself."""

@@ -260,6 +260,8 @@ class _Datastore(PostgresDatastore):
 class PostgresStore(PostgresProcessRecorder):
     """A durable store; also a ProcessRecorder of eventsourcing, so that its test cases hold for it."""
 
+    at_hand = False
+
     def __init__(self, datastore: _Datastore, sign: SignCheckpoint) -> None:
         super().__init__(datastore, tracking_table_name="tracking")
         self._database = datastore.database
@@ -334,6 +336,9 @@ class PostgresStore(PostgresProcessRecorder):
     def stream(self, stream: str, after: int = 0) -> list[Notification]:
         return _notifications(self._select(self._sql.stream, [stream, after]))
 
+    def streams(self, streams: Sequence[str]) -> list[Notification]:
+        return _notifications(self._select(self._sql.streams, [list(streams)]))
+
     def events(self, after: int, limit: int) -> list[Notification]:
         return _notifications(self._select(self._sql.events, [after, limit]))
 
@@ -405,6 +410,9 @@ class _Statements:
         """)
         self.stream = made(
             f"{_EVENT} WHERE originator_id = %b AND originator_version > %b ORDER BY originator_version"
+        )
+        self.streams = made(
+            f"{_EVENT} WHERE originator_id = ANY(%b::text[]) ORDER BY originator_id, originator_version"
         )
         self.events = made(f"{_EVENT} WHERE notification_id > %b ORDER BY notification_id LIMIT %b")
         self.at = made(f"{_EVENT} WHERE notification_id = ANY(%b::bigint[]) ORDER BY notification_id")

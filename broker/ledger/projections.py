@@ -14,8 +14,8 @@ that is done beside the live tables, which serve meanwhile, and then takes their
 
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -45,6 +45,7 @@ from broker.ledger.store import Head, Store
 BATCH = 2_000
 PATIENCE = 60.0  # seconds to wait for another process that writes the same tables
 LONGEST_PAUSE = 5.0  # seconds between two attempts while a store is away
+_BRIEF = 10_000  # steps of SQLite's machine, less than a millisecond
 # What SQLite says of its file and not of what it was asked: no event is at fault.
 _OF_THE_FILE = frozenset(
     (
@@ -65,6 +66,7 @@ _OF_THE_FILE = frozenset(
 
 Progress = Callable[[int], None]
 Tracking = dict[str, tuple[int, Frontier]]
+_FileId = tuple[Path, int]
 
 logger = structlog.get_logger(__name__)
 
@@ -143,6 +145,7 @@ class ProjectionTables:
         self.path = path
         self.projections = projections
         self._generations = Generations(path)
+        self._idle: list[tuple[_FileId, sqlite3.Connection]] = []
         with self._generations.alone() as alone:
             if alone:
                 self._generations.clean()
@@ -187,14 +190,17 @@ class ProjectionTables:
         self._rows.execute("PRAGMA synchronous=OFF")
 
     def close(self) -> None:
+        self._hang_up()
         self._rows.close()
 
     def tracking(self) -> Tracking:
         """Position and frontier by projection; (0, ()) for one that has not begun."""
         found: Tracking = {p.name: (0, ()) for p in self.projections}
+        frontiers: dict[bytes, Frontier] = {}  # nearly always one and the same
         for name, position, packed in self._rows.execute("SELECT * FROM tracking").fetchall():
             if name in found:  # rows of a projection that is no longer kept stay behind, and do not count
-                found[name] = (position, unpack_frontier(packed))
+                frontier = frontiers.setdefault(packed, frontiers.get(packed) or unpack_frontier(packed))
+                found[name] = (position, frontier)
         return found
 
     def parked(self) -> list[Parked]:
@@ -321,16 +327,25 @@ class ProjectionTables:
     def _move_over(self) -> None:
         """Go on in the tables that took the place of these."""
         if self._moved():
+            self._hang_up()
             self._rows.close()
             self._open()
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Read on a connection of its own: readers do not wait for the writer."""
+        found = self._asked(sql, parameters, 0)
+        return found if found is not None else []
+
+    def glance(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]] | None:
+        """The same, or None where it takes longer than looking a few rows up by their keys."""
+        return self._asked(sql, parameters, _BRIEF)
+
+    def _asked(self, sql: str, parameters: Sequence[Any], steps: int) -> list[tuple[Any, ...]] | None:
         while True:
             file = self._generations.live()
             try:
-                with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as rows:
-                    found = rows.execute(sql, parameters).fetchall()
+                with self._reader(file) as rows:
+                    found = _within(steps, rows, sql, parameters)
             except sqlite3.OperationalError:
                 if self._generations.live() == file:
                     raise
@@ -339,6 +354,35 @@ class ProjectionTables:
                 # going when this connection opened them.
                 if self._generations.live() == file:
                     return found
+
+    @contextmanager
+    def _reader(self, file: Path) -> Iterator[sqlite3.Connection]:
+        """A connection that nobody else has meanwhile. To open one costs thirty times a short question, so it
+        is kept for the next, as long as the file of this name is the one that it has open."""
+        which = _identity(file)
+        rows = None
+        while rows is None:
+            try:
+                known, kept = self._idle.pop()
+            except IndexError:
+                uri = f"{file.absolute().as_uri()}?mode=ro"
+                rows = sqlite3.connect(uri, uri=True, check_same_thread=False)
+                break
+            if known == which:
+                rows = kept
+            else:
+                kept.close()
+        try:
+            yield rows
+        except BaseException:
+            rows.close()
+            raise
+        self._idle.append((which, rows))
+
+    def _hang_up(self) -> None:
+        """Close the readers that are not in use."""
+        while self._idle:
+            self._idle.pop()[1].close()
 
     def digests(self) -> dict[str, str]:
         """SHA-256 over all rows of each projection, in the order of their values."""
@@ -453,6 +497,27 @@ def _live(path: Path, projections: Sequence[Projection], kept: Collection[str]) 
         return ProjectionTables(path, projections)
 
 
+def _within(
+    steps: int, rows: sqlite3.Connection, sql: str, parameters: Sequence[Any]
+) -> list[tuple[Any, ...]] | None:
+    """What is found, or None where it takes more than so many steps of SQLite's machine (0: it may)."""
+    rows.set_progress_handler((lambda: 1) if steps else None, steps)
+    try:
+        return rows.execute(sql, parameters).fetchall()
+    except sqlite3.OperationalError as error:
+        if steps and error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            return None
+        raise
+
+
+def _identity(file: Path) -> _FileId:
+    """A file's name and number: nobody else gets the number as long as somebody has the file open."""
+    try:
+        return file, file.stat().st_ino
+    except OSError:
+        return file, 0
+
+
 def _of_the_file(error: Exception) -> bool:
     """Whether the file failed and not the event: a full disk parks nothing."""
     code = getattr(error, "sqlite_errorcode", None)
@@ -565,4 +630,9 @@ class Follower:
             await self._moved.wait()
 
     async def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return await trio.to_thread.run_sync(self.tables.query, sql, parameters, limiter=self._readers)
+        """What is brief is asked at once: to wake a thread takes longer. Nobody waits for the rest."""
+        await trio.lowlevel.checkpoint()
+        found = self.tables.glance(sql, parameters)
+        if found is None:
+            found = await trio.to_thread.run_sync(self.tables.query, sql, parameters, limiter=self._readers)
+        return found

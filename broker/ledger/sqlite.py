@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from eventsourcing.persistence import Notification, OperationalError, StoredEvent
+from eventsourcing.persistence import InterfaceError, Notification, OperationalError, StoredEvent
 from eventsourcing.sqlite import (
     SQLiteConnection,
     SQLiteConnectionPool,
@@ -72,10 +72,17 @@ class _Connection(SQLiteConnection):
 
 class _Pool(SQLiteConnectionPool):
     def _create_connection(self) -> SQLiteConnection:
-        stock = super()._create_connection()
-        cursor = stock.cursor()
-        cursor.execute("PRAGMA synchronous=FULL")
-        return _Connection(stock._sqlite_conn, self.max_age)
+        super()._create_connection().close()  # sets up the file
+        try:
+            # The stock connection keeps one statement: each of ours would be parsed anew every time.
+            connection = sqlite3.connect(
+                self.db_name, self.lock_timeout or 0, isolation_level=None, check_same_thread=False, uri=True
+            )
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA synchronous=FULL")
+        except sqlite3.Error as error:
+            raise InterfaceError(error) from error
+        return _Connection(connection, self.max_age)
 
 
 class LedgerDatastore(SQLiteDatastore):
@@ -92,6 +99,8 @@ class LedgerDatastore(SQLiteDatastore):
 
 class SQLiteStore(SQLiteProcessRecorder):
     """A durable store; also a ProcessRecorder of eventsourcing, so that its test cases hold for it."""
+
+    at_hand = True
 
     def __init__(self, datastore: LedgerDatastore, sign: SignCheckpoint) -> None:
         super().__init__(datastore)
@@ -150,6 +159,13 @@ class SQLiteStore(SQLiteProcessRecorder):
         return self._notifications(
             "WHERE originator_id = ? AND originator_version > ? ORDER BY originator_version", (stream, after)
         )
+
+    def streams(self, streams: Sequence[str]) -> list[Notification]:
+        found: list[Notification] = []
+        for part in _parts(list(dict.fromkeys(streams))):
+            where = f"WHERE originator_id IN ({_marks(part)}) ORDER BY originator_id, originator_version"
+            found += self._notifications(where, tuple(part))
+        return found
 
     def events(self, after: int, limit: int) -> list[Notification]:
         return self._notifications("WHERE rowid > ? ORDER BY rowid LIMIT ?", (after, limit))

@@ -97,14 +97,18 @@ class Transaction(Protocol):
 
 
 class Store(Protocol):
-    """The port that the ledger stands on. All calls block; they are made from worker threads."""
+    """The port that the ledger stands on. All calls block; they are made from worker threads, save for short
+    looks where `at_hand` says that they wait for nobody: for no server, and no writer."""
 
+    @property
+    def at_hand(self) -> bool: ...
     def append(self, units: Sequence[StoredUnit], at: str) -> list[Outcome | Conflict]: ...
     def put(self, commits: Sequence[Commit]) -> None: ...  # as they are; for what another store wrote
     def outcomes(self, message_ids: Sequence[str]) -> dict[str, Outcome]: ...
     def settled(self, message_ids: Sequence[str]) -> dict[str, Outcome]: ...  # once no earlier append may end
     def head(self) -> Head: ...
     def stream(self, stream: str, after: int = 0) -> list[Notification]: ...
+    def streams(self, streams: Sequence[str]) -> list[Notification]: ...  # each in its order, at one look
     def events(self, after: int, limit: int) -> list[Notification]: ...
     def at(self, positions: Sequence[int]) -> list[Notification]: ...  # each once, in order, if it is there
     def tile(self, level: int, index: int) -> bytes: ...  # as far as it is filled
@@ -177,6 +181,8 @@ def check_follows(head: Head, commit: Commit) -> None:
 class MemoryStore:
     """The in-memory twin of the durable stores: the same contract, lost when the process ends."""
 
+    at_hand = False
+
     def __init__(self, sign: SignCheckpoint) -> None:
         self._sign = sign
         self._lock = threading.Lock()
@@ -220,6 +226,9 @@ class MemoryStore:
 
     def stream(self, stream: str, after: int = 0) -> list[Notification]:
         return [n for n in self._streams.get(stream, ()) if n.originator_version > after]
+
+    def streams(self, streams: Sequence[str]) -> list[Notification]:
+        return [n for stream in dict.fromkeys(streams) for n in self._streams.get(stream, ())]
 
     def events(self, after: int, limit: int) -> list[Notification]:
         return self._events[after : after + limit]

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from hmac import digest
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -92,6 +92,27 @@ class KeyState:
         return self.id.partition(GENERATION)[0]
 
 
+class Opening:
+    """Opens what was sealed under the keys of a vault."""
+
+    def __init__(self, vault: "Vault") -> None:
+        self._vault = vault
+
+    def open(self, key_id: str, box: bytes, place: bytes) -> bytes:
+        """Raises KeyMissing, KeyDestroyed or SealBroken."""
+        cipher = self._vault.cipher(key_id)
+        try:
+            return cipher.decrypt(box[:_NONCE], box[_NONCE:], place)
+        except (InvalidTag, ValueError) as error:
+            raise SealBroken(f"sealed under {key_id}") from error
+
+
+def _hmac_halves(key: bytes) -> tuple[Any, Any]:
+    """The inner and the outer hash of HMAC-SHA256 for a key of at most 64 bytes."""
+    padded = key.ljust(64, b"\0")
+    return sha256(bytes(b ^ 0x36 for b in padded)), sha256(bytes(b ^ 0x5C for b in padded))
+
+
 class Vault:
     """Seals and opens under named keys, and makes blind indexes. Safe to use from several threads.
 
@@ -118,13 +139,18 @@ class Vault:
             self._rows.execute("PRAGMA temp_store=MEMORY")  # no copy of keys elsewhere while VACUUM works
             self._begin()
             self._kek = self._settle()
-            self._blind_key = self.secret("blind", lambda: secrets.token_bytes(32))
+            self._blind_halves = _hmac_halves(self.secret("blind", lambda: secrets.token_bytes(32)))
         except BaseException:
             self._rows.close()
             raise
 
     def close(self) -> None:
         self._rows.close()
+
+    @property
+    def busy(self) -> bool:
+        """Whether to open something would wait for another thread, which may be making keys durable."""
+        return self._lock.locked()
 
     def secret(self, name: str, make: Callable[[], bytes]) -> bytes:
         """A long-lived secret of this ledger, made at its first use; its length is a multiple of 8 bytes."""
@@ -180,17 +206,26 @@ class Vault:
 
     def open(self, key_id: str, box: bytes, place: bytes) -> bytes:
         """Raises KeyMissing, KeyDestroyed or SealBroken."""
+        return self.opening().open(key_id, box, place)
+
+    def opening(self) -> "Opening":
+        """To open what was read together: whether another process changed the keys is looked at once."""
         with self._lock:
             self._refresh()
-            cipher = self._cipher(key_id)
-        try:
-            return cipher.decrypt(box[:_NONCE], box[_NONCE:], place)
-        except (InvalidTag, ValueError) as error:
-            raise SealBroken(f"sealed under {key_id}") from error
+        return Opening(self)
+
+    def cipher(self, key_id: str) -> AESGCM:
+        """The key as it is known here. Raises KeyMissing or KeyDestroyed."""
+        with self._lock:
+            return self._cipher(key_id)
 
     def blind(self, label: str, value: str) -> str:
         """A keyed digest that finds a value again without storing it: 32 hexadecimal digits."""
-        return digest(self._blind_key, f"{label}\x1f{value}".encode(), sha256).hex()[:32]
+        # HMAC (RFC 2104) from its two halves made once: hmac.digest lets all other threads in at each call.
+        inner, outer = (half.copy() for half in self._blind_halves)
+        inner.update(f"{label}\x1f{value}".encode())
+        outer.update(inner.digest())
+        return str(outer.hexdigest()[:32])
 
     # -- the life of a key ----------------------------------------------------------------------------
 

@@ -52,6 +52,10 @@ def test_what_is_appended_can_be_read(place: Place) -> None:
         assert states(store.stream("a")) == [b"m1 a 1", b"m1 a 2"]
         assert states(store.stream("a", after=1)) == [b"m1 a 2"]
         assert store.stream("nowhere") == []
+        several = store.streams(["nowhere", "b", "a", "b"])
+        assert sorted(states(several)) == sorted(states([*store.stream("a"), *store.stream("b")]))
+        assert [e for e in several if e.originator_id == "a"] == store.stream("a")
+        assert store.streams([]) == []
         assert store.outcomes(["m1", "m2"]) == {"m1": Outcome(1, 3)}
         assert store.head().size == 3
 

@@ -13,8 +13,18 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from broker.ledger.events import event
-from broker.ledger.ledger import MAX_BYTES, MAX_EVENTS, Change, Ledger, NotStored, StreamMoved, Unit
+from broker.ledger.events import SEALED, event
+from broker.ledger.ledger import (
+    FEW,
+    MAX_BYTES,
+    MAX_EVENTS,
+    SHORT,
+    Change,
+    Ledger,
+    NotStored,
+    StreamMoved,
+    Unit,
+)
 from broker.ledger.ledger import OutcomeUnknown as Unknown
 from broker.ledger.postgres import PostgresStore
 from broker.ledger.sqlite import SQLiteStore
@@ -426,3 +436,62 @@ def test_after_a_kill_all_that_was_acknowledged_is_there(tmp_path: Path) -> None
     assert store.head() == before
     store.close()
     vault.close()
+
+
+async def test_what_is_read_is_the_same_however_much_it_is(ledger: Ledger, nursery: trio.Nursery) -> None:
+    """A short look is made at once and a long one in a thread; outlines leave closed what is sealed."""
+    await nursery.start(ledger.run)
+    many = [f"s{number:02d}" for number in range(FEW + 1)]
+    for name in many:
+        await ledger.append(one(name, Noted(name, "秘密" * (SHORT if name == "s00" else 1))))
+    for names in (many[1:3], many[:1], many):
+        found = await ledger.streams(names)
+        assert {name: [r.event.label for r in recorded] for name, recorded in found.items()} == {
+            name: [name] for name in names
+        }
+        assert all(r.event.secret.startswith("秘密") for recorded in found.values() for r in recorded)
+        outlined = await ledger.outlines(names)
+        assert [r.event for recorded in outlined.values() for r in recorded] == [
+            Noted(name, SEALED) for name in names
+        ]
+    assert len((await ledger.stream("s00"))[0].event.secret) == 2 * SHORT
+    assert await ledger.streams([]) == await ledger.outlines([]) == {}
+    assert await ledger.at([]) == []
+
+
+async def test_who_waits_for_events_of_a_type_is_woken_by_these_alone(
+    ledger: Ledger, nursery: trio.Nursery
+) -> None:
+    await nursery.start(ledger.run)
+    woken: list[int] = []
+
+    async def wait() -> None:
+        woken.append(await ledger.wait_beyond(1, of=(Noted, Known), poll=3_600))
+
+    await ledger.append(one("a", Noted("x", "y")))
+    nursery.start_soon(wait)
+    await ledger.append(one("b"))
+    await ledger.append(one("a", Noted("x", "y")))  # repeated: it is the first one still
+    await wait_all_tasks_blocked()
+    assert woken == []
+    await ledger.append(one("c", Counted(1), Noted("x", "y")))
+    await wait_all_tasks_blocked()
+    assert woken == [4]
+    assert await ledger.wait_beyond(2, of=(Noted,)) == 4
+
+
+async def test_what_another_process_appends_may_be_of_any_type(
+    sqlite_place: Place, vault: Vault, nursery: trio.Nursery
+) -> None:
+    """Seen by polling, and also where an append of one's own came after it and hides it from the position."""
+    ledger, other = (Ledger("test", sqlite_place.store, REGISTRY, vault, clock) for _ in range(2))
+    await nursery.start(ledger.run)
+    await nursery.start(other.run)
+    await other.append(one("theirs"))
+    assert await ledger.wait_beyond(0, of=(Noted,), poll=0.01) == 1
+    await other.append(one("theirs too"))
+    await ledger.append(one("ours"))
+    assert await ledger.wait_beyond(1, of=(Noted,), poll=3_600) == 3
+    with trio.move_on_after(0.1) as scope:
+        await ledger.wait_beyond(2, of=(Noted,), poll=0.01)
+    assert scope.cancelled_caught

@@ -425,3 +425,21 @@ def test_a_reader_cannot_write(open_tables: Open, tmp_path: Path) -> None:
     assert positions(tables) == []
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         tables.query("DELETE FROM seen")
+
+
+async def test_a_long_question_is_answered_like_a_short_one(
+    store: MemoryStore, vault: Vault, open_tables: Open, nursery: trio.Nursery
+) -> None:
+    """A glance gives up where it would take long, and the connection is good for the next question."""
+    ledger = Ledger("test", store, REGISTRY, vault, clock)
+    follower = Follower(ledger, open_tables(Totals()))
+    await nursery.start(follower.run)
+    numbers = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT COUNT(*) FROM n"
+    )
+    assert follower.tables.glance(numbers, (10,)) == [(10,)]
+    assert follower.tables.glance(numbers, (100_000,)) is None
+    assert follower.tables.glance(numbers, (10,)) == [(10,)]
+    assert await follower.query(numbers, (100_000,)) == [(100_000,)]
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        follower.tables.glance("SELECT * FROM nowhere")
