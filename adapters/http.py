@@ -20,6 +20,9 @@ import structlog
 import trio
 from cryptography import x509
 
+from adapters.renewal import Renewed
+from schemas.messages import pack
+
 MAX_BODY: Final = 32 * 1024 * 1024  # bytes, of a request and of a response
 HANDSHAKE: Final = 10.0  # seconds a caller has for the TLS handshake
 IDLE: Final = 75.0  # seconds a server keeps a connection without a request
@@ -67,6 +70,8 @@ class Response:
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+Tls = Callable[[], ssl.SSLContext]  # the context for the next connection
+Revoked = Callable[[x509.Certificate], bool]  # whether the authority has revoked it by now
 
 
 class Unreachable(Exception):
@@ -77,24 +82,34 @@ class Unreachable(Exception):
     """
 
 
-def server_context(certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
+def server_context(certificate: Path, key: Path, ca: Path) -> Tls:
     """TLS 1.3 for `serve`; a client must show a certificate of `ca`.
 
-    Raises OSError (ssl.SSLError is one) when a file is missing or does not hold what it should.
+    When the files change, new connections go by the new ones. Raises OSError (ssl.SSLError is one) when a
+    file is missing or does not hold what it should.
     """
-    context = _context(ssl.PROTOCOL_TLS_SERVER, certificate, key, ca)
-    context.verify_mode = ssl.CERT_REQUIRED
-    # A resumed session would skip the look at the client's certificate, which may have expired since.
-    context.num_tickets = 0
-    return context
+
+    def make() -> ssl.SSLContext:
+        context = _context(ssl.PROTOCOL_TLS_SERVER, certificate, key, ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+        # A resumed session would skip the look at the client's certificate, which may have expired since.
+        context.num_tickets = 0
+        return context
+
+    return Renewed(make, certificate, key, ca)
 
 
-def client_context(certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
+def client_context(certificate: Path, key: Path, ca: Path) -> Tls:
     """TLS 1.3 for `Client`; the server's certificate must be of `ca` and name the host or address called.
 
-    Raises OSError (ssl.SSLError is one) when a file is missing or does not hold what it should.
+    When the files change, so do connections as for `server_context`. Raises OSError (ssl.SSLError is one)
+    when a file is missing or does not hold what it should.
     """
-    return _context(ssl.PROTOCOL_TLS_CLIENT, certificate, key, ca)  # this protocol checks names by itself
+
+    def make() -> ssl.SSLContext:
+        return _context(ssl.PROTOCOL_TLS_CLIENT, certificate, key, ca)  # this protocol checks names by itself
+
+    return Renewed(make, certificate, key, ca)
 
 
 def _context(protocol: int, certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
@@ -108,11 +123,33 @@ def _context(protocol: int, certificate: Path, key: Path, ca: Path) -> ssl.SSLCo
     return context
 
 
+def nothing_revoked(_: x509.Certificate) -> bool:
+    """For a party that has no list of revoked certificates."""
+    return False
+
+
+def guarded(handler: Handler, revoked: Revoked) -> Handler:
+    """The same door for everybody whose certificate is not revoked; others get a 403 with N-121.
+
+    Each request is looked at, so that a connection that was open before the revocation is of no use after it,
+    and so is the answer of a request that waited meanwhile.
+    """
+
+    async def guard(request: Request) -> Response:
+        certificate = request.peer.certificate
+        response = None if revoked(certificate) else await handler(request)
+        if response is None or revoked(certificate):
+            return Response(403, pack({"code": "N-121"}))
+        return response
+
+    return guard
+
+
 async def serve(
     handler: Handler,
     host: str,
     port: int,
-    context: ssl.SSLContext,
+    context: Tls,
     *,
     max_body: int = MAX_BODY,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
@@ -140,7 +177,7 @@ async def serve(
 class _Service:
     """What the connections of one server share."""
 
-    def __init__(self, handler: Handler, context: ssl.SSLContext, max_body: int) -> None:
+    def __init__(self, handler: Handler, context: Tls, max_body: int) -> None:
         self._handler = handler
         self._context = context
         self._max_body = max_body
@@ -158,7 +195,7 @@ class _Service:
     async def connection(self, transport: trio.SocketStream) -> None:
         """One connection from accept to close. Nothing it meets may end the server."""
         try:
-            stream = trio.SSLStream(transport, self._context, server_side=True)
+            stream = trio.SSLStream(transport, self._context(), server_side=True)
             peer = await self._greet(stream)
             if peer is not None:
                 await self._converse(stream, peer)
@@ -175,7 +212,7 @@ class _Service:
         except (trio.BrokenResourceError, trio.TooSlowError) as fault:
             _log.warning("handshake_refused", address=address, reason=_reason(fault))
             return None
-        return Peer(x509.load_der_x509_certificate(stream.getpeercert(binary_form=True)))
+        return Peer(_shown(stream))
 
     async def _converse(self, stream: _Stream, peer: Peer) -> None:
         wire = h11.Connection(h11.SERVER)
@@ -338,13 +375,20 @@ def _reason(fault: BaseException) -> str:
     return type(fault).__name__
 
 
+def _shown(stream: _Stream) -> x509.Certificate:
+    """The certificate that the other side showed."""
+    return x509.load_der_x509_certificate(stream.getpeercert(binary_form=True))
+
+
 class _Line:
     """One connection of a client, between its handshake and its end."""
 
-    __slots__ = ("heard", "rested", "stream", "wire")
+    __slots__ = ("context", "heard", "rested", "server", "stream", "wire")
 
-    def __init__(self, stream: _Stream) -> None:
+    def __init__(self, stream: _Stream, context: ssl.SSLContext) -> None:
         self.stream = stream
+        self.context = context
+        self.server = _shown(stream)
         self.wire = h11.Connection(h11.CLIENT)
         self.heard = False  # whether a byte of the present answer was read
         self.rested = 0.0  # since when it lies in the pool
@@ -354,7 +398,7 @@ class _Line:
         quiet = not self.stream.transport_stream.socket.is_readable()
         return quiet and trio.current_time() - self.rested < REST
 
-    async def exchange(self, request: h11.Request, body: bytes) -> Response:
+    async def exchange(self, request: h11.Request, body: bytes, patience: trio.CancelScope) -> Response:
         self.heard = False
         await _send(self.wire, self.stream, request, body)
         status, content_type = 0, ""
@@ -364,6 +408,7 @@ class _Line:
             event = self.wire.next_event()
             if event is h11.NEED_DATA:
                 data = await self.stream.receive_some()
+                patience.deadline += len(data) / SLOWEST
                 self.heard = self.heard or bool(data)
                 self.wire.receive_data(bytes(data))
             elif isinstance(event, h11.Data):
@@ -381,13 +426,15 @@ class _Line:
 class Client(trio.abc.AsyncResource):
     """Requests to one server, over connections that are kept and shared by any number of tasks.
 
-    At most `LINES` requests are under way at the same time; more wait their turn in order of arrival.
+    At most `LINES` requests are under way at the same time; more wait their turn in order of arrival. A
+    server whose certificate is revoked is asked nothing.
     """
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext) -> None:
+    def __init__(self, host: str, port: int, context: Tls, revoked: Revoked = nothing_revoked) -> None:
         self._host = host
         self._port = port
         self._context = context
+        self._revoked = revoked
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._idle: deque[_Line] = deque()  # last used at the right, and taken first
         self._turns = trio.Semaphore(LINES)
@@ -401,7 +448,7 @@ class Client(trio.abc.AsyncResource):
         *,
         timeout: float = 30.0,  # noqa: ASYNC109 - the caller's patience, translated into Unreachable here
     ) -> Response:
-        """Send one request and wait for its whole answer, at most `timeout` seconds.
+        """Send one request and wait for its whole answer, `timeout` seconds and more by the length of both.
 
         `path` comes with its query, percent-encoded. The request may reach the server twice: when a kept
         connection breaks before a byte of the answer came, it is sent once more on a new one.
@@ -420,9 +467,9 @@ class Client(trio.abc.AsyncResource):
         except (h11.LocalProtocolError, UnicodeEncodeError):
             raise ValueError("method or path not allowed in HTTP") from None
         try:
-            with trio.fail_after(timeout):
+            with trio.fail_after(timeout + len(body) / SLOWEST) as patience:
                 async with self._turns:
-                    return await self._exchange(head, body)
+                    return await self._exchange(head, body, patience)
         except trio.TooSlowError:
             raise Unreachable(f"{self._address}: no answer within {timeout:g} s") from None
         except (OSError, trio.BrokenResourceError, h11.RemoteProtocolError) as fault:
@@ -435,37 +482,44 @@ class Client(trio.abc.AsyncResource):
         while self._idle:
             await _close(self._idle.pop().stream)
 
-    async def _exchange(self, head: h11.Request, body: bytes) -> Response:
+    async def _exchange(self, head: h11.Request, body: bytes, patience: trio.CancelScope) -> Response:
         line = await self._kept()
         if line is not None:
             try:
-                return await self._over(line, head, body)
+                return await self._over(line, head, body, patience)
             except (trio.BrokenResourceError, h11.RemoteProtocolError):
                 if line.heard:
                     raise
-        return await self._over(await self._open(), head, body)
+        return await self._over(await self._open(), head, body, patience)
 
     async def _kept(self) -> _Line | None:
         while self._idle:
             line = self._idle.pop()
-            if line.fresh():
+            # A line of before our certificate was renewed is of the old one, which may be revoked next.
+            if line.fresh() and line.context is self._context() and not self._revoked(line.server):
                 return line
             await trio.aclose_forcefully(line.stream)
         return None
 
     async def _open(self) -> _Line:
+        context = self._context()
         transport = await trio.open_tcp_stream(self._host, self._port)
-        stream = trio.SSLStream(transport, self._context, server_hostname=self._host)
+        stream = trio.SSLStream(transport, context, server_hostname=self._host)
         try:
             await stream.do_handshake()
+            line = _Line(stream, context)
+            if self._revoked(line.server):
+                raise Unreachable(f"{self._address}: the certificate of the other side is revoked")
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
-        return _Line(stream)
+        return line
 
-    async def _over(self, line: _Line, head: h11.Request, body: bytes) -> Response:
+    async def _over(
+        self, line: _Line, head: h11.Request, body: bytes, patience: trio.CancelScope
+    ) -> Response:
         try:
-            response = await line.exchange(head, body)
+            response = await line.exchange(head, body, patience)
         except BaseException:  # also when cancelled: a line in mid-answer never goes back to the pool
             await trio.aclose_forcefully(line.stream)
             raise

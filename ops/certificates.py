@@ -7,30 +7,44 @@ A certificate serves the line or the message, never both: its extended key usage
 and server) or document signing (RFC 9336), so that a signing key cannot open a connection. Keys lie
 unencrypted in files that only their owner can read (R-054); `ca.key` belongs on another machine than the
 agencies' own keys.
+
+`ca.crl` is the list of what the authority has revoked (RFC 5280). The network carries it to everybody in its
+signed configuration.
 """
 
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from broker.ledger.files import sync
+from broker.linkage.crypto import DOCUMENT_SIGNING
 
 AUTHORITY_LIFE: Final = timedelta(days=3653)
 LEAF_LIFE: Final = timedelta(days=365)
+CRL_LIFE: Final = timedelta(days=31)  # after which other readers of the list expect the next one
 SKEW: Final = timedelta(minutes=5)  # clocks of other offices may be this far behind ours
-DOCUMENT_SIGNING: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36")  # RFC 9336
+Algorithm = Literal["ecdsa-p256", "ed25519", "ml-dsa-65"]
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
-_Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+_Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | mldsa.MLDSA65PrivateKey
+_PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | mldsa.MLDSA65PublicKey
+_MAKE: Final[Mapping[Algorithm, Callable[[], _Key]]] = {
+    "ecdsa-p256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+    "ml-dsa-65": mldsa.MLDSA65PrivateKey.generate,
+}
+ALGORITHMS: Final[tuple[Algorithm, ...]] = tuple(_MAKE)
+"""By which messages may be signed."""
 
 
 def _now() -> datetime:
@@ -38,7 +52,7 @@ def _now() -> datetime:
 
 
 def create_authority(folder: Path, *, clock: Callable[[], datetime] = _now) -> None:
-    """Write a new authority, `ca.pem` and `ca.key`, into `folder`, which becomes private to its owner.
+    """Write a new authority, `ca.pem`, `ca.key` and an empty `ca.crl`, into `folder`, then its owner's alone.
 
     Valid for ten years. Raises FileExistsError when the folder has one: replacing it would cut off
     everybody who holds a certificate of it.
@@ -56,6 +70,7 @@ def create_authority(folder: Path, *, clock: Callable[[], datetime] = _now) -> N
         .sign(key, hashes.SHA256())
     )
     _store(folder, "ca", key, certificate)
+    crl(folder, clock=clock)
 
 
 def issue(
@@ -65,58 +80,164 @@ def issue(
     *,
     purpose: Literal["tls", "signing"],
     hosts: Sequence[str] = ("127.0.0.1", "localhost"),
+    algorithm: Algorithm = "ed25519",
     clock: Callable[[], datetime] = _now,
 ) -> None:
     """Write `{name}-{purpose}.pem` and `.key`, signed by the authority in `folder`.
 
     `uri` is the party's name on the line; `hosts` are the names and addresses under which it serves (TLS
-    only). TLS keys are ECDSA P-256, signing keys Ed25519. Valid for one year, at most as long as the
-    authority.
+    only). `algorithm` is that of a signing key; TLS keys are ECDSA P-256. Valid for one year, at most as long
+    as the authority.
 
     Raises FileNotFoundError without an authority, FileExistsError when certificate or key are there
-    already (move both away to renew them), ValueError for a name that is not lower case letters, digits
-    and hyphens, for a URI that is not ASCII, or once the authority has expired.
+    already (`renew` replaces them), ValueError for a name that is not lower case letters, digits and
+    hyphens, for a URI that is not ASCII, or once the authority has expired.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(
             f"{name!r} is no name for a certificate: lower case letters, digits and hyphens only"
         )
-    authority = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
-    ca_key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
-    if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
-        raise ValueError(f"{folder / 'ca.key'} is not the key of an authority made here")
-    start = clock()
-    if start >= authority.not_valid_after_utc:
-        raise ValueError("the authority has expired")
-    end = min(start + LEAF_LIFE, authority.not_valid_after_utc)
-
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri)]
-    key: _Key
     if purpose == "tls":
-        key = ec.generate_private_key(ec.SECP256R1())
+        algorithm = "ecdsa-p256"
         names += [_host(host) for host in hosts]
         usage = _key_usage(digital_signature=True)
         extended = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     else:
-        key = ed25519.Ed25519PrivateKey.generate()
         usage = _key_usage(digital_signature=True, content_commitment=True)
         extended = [DOCUMENT_SIGNING]
-    certificate = (
-        _builder(_name(name), authority.subject, key.public_key(), start - SKEW, end)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.ExtendedKeyUsage(extended), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(_issuer_id(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA256())
+    extensions = (usage, x509.ExtendedKeyUsage(extended), x509.SubjectAlternativeName(names))
+    _store(folder, f"{name}-{purpose}", *_leaf(folder, _name(name), extensions, algorithm, clock()))
+
+
+def renew(folder: Path, stem: str, *, clock: Callable[[], datetime] = _now) -> Path:
+    """Put a new pair of the same name, use and algorithm in the place of `{stem}.key` and `{stem}.pem`.
+
+    `stem` is such as `agency-tls`. Processes that use the files go over to the new ones by themselves. The
+    earlier certificate stays valid and stays here, as the file whose path is returned, so that it can still
+    be revoked; its key is gone. What a crash left half renewed is renewed by another call. Raises
+    FileNotFoundError where there is nothing to be renewed, otherwise as `issue`.
+    """
+    earlier = x509.load_pem_x509_certificate((folder / f"{stem}.pem").read_bytes())
+    kept = folder / f"{stem}.{earlier.serial_number:x}.pem"
+    try:
+        extensions = tuple(
+            earlier.extensions.get_extension_for_class(kind).value
+            for kind in (x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName)
+        )
+    except x509.ExtensionNotFound as error:
+        raise ValueError(f"{stem}.pem is no certificate that was issued here") from error
+    key, certificate = _leaf(folder, earlier.subject, extensions, _algorithm(earlier), clock())
+    _write(kept, earlier.public_bytes(serialization.Encoding.PEM))
+    _write_pair(folder, stem, key, certificate)
+    return kept
+
+
+def revoke(
+    folder: Path,
+    certificate: Path,
+    *,
+    reason: x509.ReasonFlags = x509.ReasonFlags.unspecified,
+    clock: Callable[[], datetime] = _now,
+) -> None:
+    """Let a certificate of this authority count no longer from now on, and write the list anew.
+
+    What is revoked already stays so from its first time on. Raises FileNotFoundError without an authority or
+    certificate, ValueError for a certificate of another authority.
+    """
+    leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
+    authority, _ = _authority(folder)
+    try:
+        leaf.verify_directly_issued_by(authority)
+    except (InvalidSignature, TypeError, ValueError) as error:
+        raise ValueError(f"{certificate} is not of the authority in {folder}") from error
+    if leaf == authority:
+        raise ValueError("an authority cannot revoke itself")
+    entry = (
+        x509.RevokedCertificateBuilder()
+        .serial_number(leaf.serial_number)
+        .revocation_date(clock())
+        .add_extension(x509.CRLReason(reason), critical=False)
+        .build()
     )
-    _store(folder, f"{name}-{purpose}", key, certificate)
+    _write_crl(folder, [entry], clock())
+
+
+def crl(folder: Path, *, clock: Callable[[], datetime] = _now) -> None:
+    """Write the list of revoked certificates (`ca.crl`, PEM) anew with today's date and the next number.
+
+    Readers outside the linkage want one at least every month. Raises FileNotFoundError without an authority.
+    """
+    _write_crl(folder, [], clock())
+
+
+def _write_crl(folder: Path, more: Sequence[x509.RevokedCertificate], now: datetime) -> None:
+    authority, key = _authority(folder)
+    path = folder / "ca.crl"
+    number = 0
+    revoked: dict[int, x509.RevokedCertificate] = {}
+    if path.exists():
+        earlier = x509.load_pem_x509_crl(path.read_bytes())
+        number = earlier.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        revoked = {entry.serial_number: entry for entry in earlier}
+    for entry in more:
+        revoked.setdefault(entry.serial_number, entry)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(authority.subject)
+        .last_update(now)
+        .next_update(now + CRL_LIFE)
+        .add_extension(x509.CRLNumber(number + 1), critical=False)
+        .add_extension(_issuer_id(key.public_key()), critical=False)
+    )
+    for entry in revoked.values():
+        builder = builder.add_revoked_certificate(entry)
+    _write(path, builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+
+def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    authority = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
+    key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError(f"{folder / 'ca.key'} is not the key of an authority made here")
+    return authority, key
+
+
+def _leaf(
+    folder: Path,
+    subject: x509.Name,
+    extensions: Sequence[x509.ExtensionType],
+    algorithm: Algorithm,
+    start: datetime,
+) -> tuple[_Key, x509.Certificate]:
+    authority, ca_key = _authority(folder)
+    if start >= authority.not_valid_after_utc:
+        raise ValueError("the authority has expired")
+    end = min(start + LEAF_LIFE, authority.not_valid_after_utc)
+    key = _MAKE[algorithm]()
+    builder = _builder(subject, authority.subject, key.public_key(), start - SKEW, end)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=isinstance(extension, x509.KeyUsage))
+    builder = builder.add_extension(_issuer_id(ca_key.public_key()), critical=False)
+    return key, builder.sign(ca_key, hashes.SHA256())
+
+
+def _algorithm(certificate: x509.Certificate) -> Algorithm:
+    match certificate.public_key():
+        case ec.EllipticCurvePublicKey():
+            return "ecdsa-p256"
+        case ed25519.Ed25519PublicKey():
+            return "ed25519"
+        case mldsa.MLDSA65PublicKey():
+            return "ml-dsa-65"
+    raise ValueError("not a certificate made here")
 
 
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
-    public_key: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey,
+    public_key: _PublicKey,
     start: datetime,
     end: datetime,
 ) -> x509.CertificateBuilder:
@@ -171,6 +292,10 @@ def _store(folder: Path, stem: str, key: _Key, certificate: x509.Certificate) ->
     for path in (folder / f"{stem}.key", folder / f"{stem}.pem"):
         if path.exists():  # a key alone may be left over from a crash, but may also be somebody's only one
             raise FileExistsError(f"{path} exists already; move it away first")
+    _write_pair(folder, stem, key, certificate)
+
+
+def _write_pair(folder: Path, stem: str, key: _Key, certificate: x509.Certificate) -> None:
     private = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

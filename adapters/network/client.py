@@ -5,6 +5,7 @@ from typing import Any
 
 from adapters.http import Client, Unreachable
 from broker.linkage.outgoing import MessageQueued
+from schemas.accounts import Account, Name, account_from
 from schemas.errors import Refusal, Refused
 from schemas.messages import (
     Delivery,
@@ -68,7 +69,7 @@ class NetworkClient:
             raise Unreachable("the mailbox cannot be read") from error
 
     async def codes(self) -> list[tuple[str, str]]:
-        """Wait for link codes: (acquisition number, link code)."""
+        """Wait for link codes: (acquisition number, link code), and ("", link code) of those to retire."""
         data = await self._ask("GET", f"/v1/codes?wait={POLL:g}", long=True)
         try:
             return [(str(number), str(code)) for number, code in unpack(data)]
@@ -76,8 +77,37 @@ class NetworkClient:
             raise Unreachable("the codes cannot be read") from error
 
     async def forget(self, numbers: Sequence[str]) -> None:
-        """Tell the network that these acquisition numbers have served."""
-        await self._ask("POST", "/v1/codes/forget", pack([*numbers]))
+        """Tell the network that these acquisition numbers have served: their codes are recorded here."""
+        if numbers:
+            await self._ask("POST", "/v1/codes/forget", pack([*numbers]))
+
+    async def retire(self, link_codes: Sequence[str]) -> None:
+        """Tell the network that these codes of ours are retired, or known to be."""
+        if link_codes:
+            await self._ask("POST", "/v1/codes/retire", pack([*link_codes]))
+
+    async def accounts(self, after: int, since: str, until: str) -> tuple[int, list[Account]]:
+        """A page of the network's records of our own exchanges, and where the next one begins (0: none).
+
+        From one time to before another (ISO 8601, "" open).
+        """
+        body = pack({"after": after, "since": since, "until": until})
+        try:
+            following, found = unpack(await self._ask("POST", "/v1/records", body))
+            return int(following), [account_from(values) for values in found]
+        except (Malformed, TypeError, ValueError) as error:
+            raise Unreachable("the network's records cannot be read") from error
+
+    async def accounts_of(self, names: Sequence[Name]) -> list[Account | None]:
+        """What the network has of each of these exchanges, or None."""
+        try:
+            found = unpack(await self._ask("POST", "/v1/records/of", pack([*names])))
+            made = [account_from(values) if values is not None else None for values in found]
+        except (Malformed, TypeError) as error:
+            raise Unreachable("the network's records cannot be read") from error
+        if len(made) != len(names):
+            raise Unreachable("the network gave another number of records than wanted")
+        return made
 
     async def _ask(self, method: str, path: str, body: bytes = b"", *, long: bool = False) -> bytes:
         client = self._long if long else self._short

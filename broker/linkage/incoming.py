@@ -59,7 +59,20 @@ class MailboxRead:
     position: int
 
 
-EVENTS = (MessageReceived, MessageRefused, MessageRepeated, MailboxRead)
+@dataclass(frozen=True)
+@event("linkage.certificate_kept", retention="linkage_log")
+class CertificateKept:
+    """A certificate (DER) by which this agency or a partner signs messages, kept when it was first met.
+
+    The network's configuration forgets it once it has expired; what was signed by it is evidence for longer.
+    """
+
+    holder: str
+    fingerprint: str
+    certificate: bytes
+
+
+EVENTS = (MessageReceived, MessageRefused, MessageRepeated, MailboxRead, CertificateKept)
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,10 @@ def stream(sender: str, message_id: str) -> str:
 
 def mailbox_stream(position: int) -> str:
     return f"mailbox/{position}"
+
+
+def certificate_stream(fingerprint: str) -> str:
+    return f"certificate/{fingerprint}"
 
 
 def refusal_stream(digest: str) -> str:

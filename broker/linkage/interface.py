@@ -4,59 +4,77 @@ Order on receipt (R-052): partner and role, open, verify, then inward. Order on 
 role, sign, seal, then send. The same checks hold in both directions (R-062).
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from uuid import NAMESPACE_URL, uuid5
 
 from cryptography import x509
 
+from broker.ledger.merkle import grow, leaf_hash, root_of
 from broker.linkage import incoming, outgoing
 from broker.linkage.crypto import (
-    CertificateInvalid,
     SealingKey,
     SealInvalid,
     Signer,
-    check_certificate,
     parties,
     seal,
 )
-from broker.linkage.partners import Directory, Partner, agency_uri
-from schemas.errors import Refusal
+from broker.linkage.partners import Directory, Partner
+from schemas.errors import Refusal, Refused
 from schemas.items import layouts
-from schemas.law import Agency, table_at
+from schemas.law import Agency
+from schemas.law.judgement import STATUTORY, judge
 from schemas.law.necessity import necessary_items
 from schemas.law.roles import roles
 from schemas.messages import (
+    MAX_RECORDS,
+    SALT,
     AnswerControl,
     AnswerRequest,
     AnswerSubject,
-    Business,
     Delivery,
     DeliveryNote,
     InquiryControl,
     InquiryRequest,
     InquirySubject,
+    LetterBody,
+    LetterControl,
+    LetterNote,
+    LetterRequest,
     Malformed,
     Permit,
     ReceivedAnswer,
     ReceivedInquiry,
-    build,
+    ReceivedLetter,
     decode,
     decode_business,
+    decode_record,
     encode,
     encode_business,
+    encode_record,
     signed_bytes,
 )
 
 PARTNER, ROLE, SIGN, SEAL = "partner", "role", "sign", "seal"
 OPEN, VERIFY, REPLAY, INWARD = "open", "verify", "replay", "inward"
 
+_CONTROLS: dict[str, tuple[type[Any], str]] = {
+    "inquiry": (InquiryControl, "inquirer"),
+    "answer": (AnswerControl, "provider"),
+}
+
+# Letters that one sends as an inquirer; the others one sends as somebody who answers or tells.
+_OF_INQUIRERS = frozenset(("withdrawal", "acquisition_request"))
+
 # After these at the first step, the permit is none that an answer could rest on.
-_NO_ANSWER = frozenset(("L-101", "L-102", "L-105", "L-106", "L-107", "L-305"))
+_NO_ANSWER = frozenset(("L-101", "L-102", "L-105", "L-106", "L-107", "L-122", "L-305"))
 
 M = TypeVar("M")
+Draw: TypeAlias = Callable[[int], bytes]
+"""Random bytes of a wanted length (injected)."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +93,7 @@ class _Stop(Exception):
 
 
 class LinkageInterface:
-    """Checks, signs, seals, opens and verifies for one agency. Clock and salt come in as arguments."""
+    """Checks, signs, seals, opens and verifies for one agency. Clock and randomness come in as arguments."""
 
     def __init__(
         self, agency: Agency, signer: Signer, sealing_key: SealingKey, authority: x509.Certificate
@@ -87,110 +105,92 @@ class LinkageInterface:
         self.directory: Directory | None = None
 
     def send_inquiry(
-        self, request: InquiryRequest, now: datetime, salt: bytes
+        self, request: InquiryRequest, now: datetime, random: Draw
     ) -> outgoing.MessageQueued | Failed:
         """Check, sign and seal an inquiry. Failed: L-101 to L-104."""
         try:
             partner = self._partner(request.provider, now)
-            self._role(request.official_role, inquiring=True)
-            self._law(
-                self.agency,
-                partner.agency,
-                request.law_row,
-                request.law_version,
-                request.information,
-                request.requested_at,
-            )
+            self._role(request.official_role, inquiring=True, basis=request.basis)
+            self._law(self.agency, partner.agency, request, request.requested_at)
             self._necessity(request.law_row, request.layout, request.items)
         except _Stop as stop:
             return stop.failed
-        control = encode(
-            InquiryControl(
-                message_id=request.message_id,
-                inquirer=self.agency.code,
-                office=request.office,
-                official_role=request.official_role,
-                provider=request.provider,
-                law_version=request.law_version,
-                law_row=request.law_row,
-                information=request.information,
-                layout=request.layout,
-                items=request.items,
-                subjects=len(request.subjects),
-                requested_at=request.requested_at,
-                non_disclosure=request.non_disclosure,
-                signer=self.signer.identity.fingerprint,
-            )
+        control = InquiryControl(
+            **_shared(InquiryControl, request),
+            inquirer=self.agency.code,
+            root=b"",
+            signer=self.signer.identity.fingerprint,
         )
-        return self._queue("inquiry", request.message_id, "", partner, control, salt, request)
+        return self._queue("inquiry", control, partner, request.subjects, random, request.link_codes)
 
     def send_answer(
-        self, request: AnswerRequest, now: datetime, salt: bytes
+        self, request: AnswerRequest, now: datetime, random: Draw
     ) -> outgoing.MessageQueued | Failed:
         """Check, sign and seal an answer; a refusal is an answer too. Failed: L-101 to L-104."""
         try:
             partner = self._partner(request.inquirer, now)
-            self._role(request.official_role, inquiring=False)
+            self._role(request.official_role, request.basis, inquiring=False)
             if not request.code:
-                self._law(
-                    partner.agency,
-                    self.agency,
-                    request.law_row,
-                    request.law_version,
-                    request.information,
-                    request.answered_at,
-                )
+                self._law(partner.agency, self.agency, request, request.requested_at)
         except _Stop as stop:
             return stop.failed
-        control = encode(
-            AnswerControl(
-                message_id=request.message_id,
-                in_reply_to=request.in_reply_to,
-                processing_number=request.processing_number,
-                inquirer=request.inquirer,
-                provider=self.agency.code,
-                office=request.office,
-                official_role=request.official_role,
-                code=request.code,
-                subjects=len(request.subjects),
-                answered_at=request.answered_at,
-                non_disclosure=request.non_disclosure,
-                signer=self.signer.identity.fingerprint,
-            )
+        control = AnswerControl(
+            **_shared(AnswerControl, request) | {"subjects": len(request.subjects)},
+            provider=self.agency.code,
+            root=b"",
+            signer=self.signer.identity.fingerprint,
         )
-        return self._queue(
-            "answer", request.message_id, request.processing_number, partner, control, salt, request
+        return self._queue("answer", control, partner, request.subjects, random, request.link_codes)
+
+    def send_letter(
+        self, request: LetterRequest, now: datetime, random: Draw
+    ) -> outgoing.MessageQueued | Failed:
+        """Check, sign and seal a letter. What it says about persons needs the law as an answer does, with the
+        receiver as the inquirer. Failed: L-101 to L-104."""
+        try:
+            partner = self._partner(request.receiver, now)
+            self._role(request.official_role, "", inquiring=request.kind in _OF_INQUIRERS)
+            if request.law_row:
+                self._law(partner.agency, self.agency, request, request.sent_at)
+        except _Stop as stop:
+            return stop.failed
+        control = LetterControl(
+            **_shared(LetterControl, request),
+            sender=self.agency.code,
+            subjects=len(request.bodies),
+            root=b"",
+            signer=self.signer.identity.fingerprint,
         )
+        return self._queue(request.kind, control, partner, request.bodies, random, request.link_codes)
 
     def receive_inquiry(self, delivery: Delivery, now: datetime) -> ReceivedInquiry | Failed:
         """Check an inquiry that the network delivered. Failed: any L code but L-304."""
         try:
-            permit = self._note(Permit, delivery)
+            permit = self._note(Permit, delivery, now)
             control = _decoded(InquiryControl, delivery.envelope.control)
-            if (permit.provider, control.provider) != (self.agency.code, self.agency.code):
-                raise _Stop(PARTNER, "L-107", "provider")
-            for item in ("message_id", "inquirer", "law_version", "law_row", "information", "items"):
-                if getattr(permit, item) != getattr(control, item):
-                    raise _Stop(PARTNER, "L-107", item)
-            if len(permit.link_codes) != control.subjects:
-                raise _Stop(PARTNER, "L-107", "subjects")
+            self._same(permit.provider, self.agency.code, "provider")
+            for item in (
+                "message_id",
+                "inquirer",
+                "provider",
+                "basis",
+                "law_version",
+                "law_row",
+                "information",
+                "items",
+            ):
+                self._same(getattr(permit, item), getattr(control, item), item)
+            self._same(len(permit.link_codes), sum(control.units), "units")
+            self._same(len(permit.codes), sum(control.units), "units")
             if now > datetime.fromisoformat(permit.valid_until):
                 raise _Stop(PARTNER, "L-106")
-            partner = self._sender(control.inquirer, control.signer, now)
-            self._role(control.official_role, inquiring=True)
-            self._law(
-                partner.agency,
-                self.agency,
-                control.law_row,
-                control.law_version,
-                control.information,
-                control.requested_at,
-            )
+            partner = self._partner(control.inquirer, now, control.signer)
+            self._role(control.official_role, inquiring=True, basis=control.basis)
+            self._law(partner.agency, self.agency, control, control.requested_at)
             self._necessity(control.law_row, control.layout, control.items)
-            business = self._open("inquiry", delivery, partner)
-            subjects = tuple(_built(InquirySubject, s) for s in business.subjects)
-            if not subjects or len(subjects) != control.subjects:
-                raise _Stop(VERIFY, "L-305", "subjects")
+            subjects = self._open(InquirySubject, delivery, control, partner, sum(control.units))
+            if not subjects or min(control.units) < 1:
+                raise _Stop(VERIFY, "L-305", "units")
         except _Stop as stop:
             return stop.failed
         return ReceivedInquiry(permit, control, subjects)
@@ -198,115 +198,154 @@ class LinkageInterface:
     def receive_answer(self, delivery: Delivery, now: datetime) -> ReceivedAnswer | Failed:
         """Check an answer that the network delivered. Failed: as for an inquiry, without L-104 and L-106."""
         try:
-            note = self._note(DeliveryNote, delivery)
+            note = self._note(DeliveryNote, delivery, now)
             control = _decoded(AnswerControl, delivery.envelope.control)
-            if (note.inquirer, control.inquirer) != (self.agency.code, self.agency.code):
-                raise _Stop(PARTNER, "L-107", "inquirer")
-            for item in ("message_id", "in_reply_to", "processing_number", "provider"):
-                if getattr(note, item) != getattr(control, item):
-                    raise _Stop(PARTNER, "L-107", item)
-            partner = self._sender(control.provider, control.signer, now)
-            self._role(control.official_role, inquiring=False)
-            business = self._open("answer", delivery, partner)
-            subjects = tuple(_built(AnswerSubject, s) for s in business.subjects)
-            if len(subjects) != control.subjects:
-                raise _Stop(VERIFY, "L-305", "subjects")
+            self._same(note.inquirer, self.agency.code, "inquirer")
+            for item in ("message_id", "in_reply_to", "processing_number", "inquirer", "provider"):
+                self._same(getattr(note, item), getattr(control, item), item)
+            partner = self._partner(control.provider, now, control.signer)
+            self._role(control.official_role, "", inquiring=False)
+            subjects = self._open(AnswerSubject, delivery, control, partner, control.subjects)
+            if len(subjects) != (0 if control.code else len(control.persons)):
+                raise _Stop(VERIFY, "L-305", "persons")
         except _Stop as stop:
             return stop.failed
         return ReceivedAnswer(note, control, subjects)
 
+    def receive_letter(self, delivery: Delivery, now: datetime) -> ReceivedLetter | Failed:
+        """Check a letter that the network delivered. Failed: as for an inquiry, without L-106."""
+        try:
+            note = self._note(LetterNote, delivery, now)
+            control = _decoded(LetterControl, delivery.envelope.control)
+            self._same(note.receiver, self.agency.code, "receiver")
+            self._same(control.kind, delivery.kind, "kind")
+            for item in ("message_id", "kind", "sender", "receiver", "processing_number"):
+                self._same(getattr(note, item), getattr(control, item), item)
+            partner = self._partner(control.sender, now, control.signer)
+            self._role(control.official_role, "", inquiring=control.kind in _OF_INQUIRERS)
+            if control.law_row:
+                self._law(self.agency, partner.agency, control, control.sent_at)
+            bodies = self._open(LetterBody, delivery, control, partner, control.subjects)
+            if note.link_codes and len(note.link_codes) != len(bodies):
+                raise _Stop(PARTNER, "L-107", "link_codes")
+        except _Stop as stop:
+            return stop.failed
+        return ReceivedLetter(note, control, bodies)
+
     def refusing_answer(
-        self, delivery: Delivery, failed: Failed, now: datetime, salt: bytes
+        self, delivery: Delivery, failed: Failed, now: datetime, random: Draw
     ) -> outgoing.MessageQueued | None:
         """Tell the inquirer that its message was refused; None where there is nobody to be told."""
         if delivery.kind != "inquiry" or (failed.step == PARTNER and failed.refusal.code in _NO_ANSWER):
             return None
-        permit = self._note(Permit, delivery)
-        # An id of its own: if the genuine message comes after a forged one, its answer finds its place free.
-        message_id = answer_id(f"{permit.processing_number}/{delivery_digest(delivery)}")
+        permit = self._note(Permit, delivery, now)
+        permitted = tuple(place for place, code in enumerate(permit.codes) if not code)
+        if not permitted:
+            return None
+        shared = _shared(AnswerRequest, permit) | {
+            # An id of its own: if the genuine message comes after a forged one, its answer finds its place.
+            "message_id": answer_id(f"{permit.processing_number}/{delivery_digest(delivery)}"),
+            "link_codes": tuple(permit.link_codes[place] for place in permitted),
+        }
         answer = AnswerRequest(
-            message_id=message_id,
+            **shared,
             in_reply_to=permit.message_id,
-            processing_number=permit.processing_number,
-            inquirer=permit.inquirer,
+            requested_at=permit.issued_at,
             office="",
             official_role="automatic_response",
-            law_version=permit.law_version,
-            law_row=permit.law_row,
-            information=permit.information,
             code=failed.refusal.code,
+            persons=permitted,
             answered_at=now.isoformat(timespec="microseconds"),
             non_disclosure=False,
-            link_codes=permit.link_codes,
             subjects=(),
         )
-        sent = self.send_answer(answer, now, salt)
+        sent = self.send_answer(answer, now, random)
         return None if isinstance(sent, Failed) else sent
 
     def _queue(
         self,
         kind: str,
-        message_id: str,
-        processing_number: str,
+        control: InquiryControl | AnswerControl | LetterControl,
         partner: Partner,
-        control: bytes,
-        salt: bytes,
-        request: InquiryRequest | AnswerRequest,
+        content: Sequence[Any],
+        random: Draw,
+        link_codes: tuple[str, ...],
     ) -> outgoing.MessageQueued:
-        business = encode_business(salt, control, request.subjects)
-        signature = self.signer.sign(signed_bytes(control, business))
+        """Put the head of the records' tree into the control part, sign that, and seal the records."""
+        if len(content) > MAX_RECORDS:
+            raise ValueError(f"{len(content)} records in one message")
+        salts = random(SALT * len(content))
+        records = [
+            encode_record(salts[SALT * place : SALT * (place + 1)], each)
+            for place, each in enumerate(content)
+        ]
+        signed = encode(replace(control, root=tree_head(records)))
         info = parties(kind, self.agency.code, partner.agency.code)
         return outgoing.MessageQueued(
-            message_id=message_id,
+            message_id=control.message_id,
             kind=kind,
             partner=partner.agency.code,
-            processing_number=processing_number,
+            processing_number=getattr(control, "processing_number", ""),
+            records=len(records),
             checks=(PARTNER, ROLE, SIGN, SEAL),
-            control=control,
-            sealed=seal(business, partner.sealing_key, info),
-            signature=signature,
-            link_codes=request.link_codes,
+            control=signed,
+            sealed=seal(encode_business(records), partner.sealing_key, info),
+            signature=self.signer.sign(signed_bytes(signed)),
+            link_codes=link_codes,
         )
 
-    def _note(self, kind: type[M], delivery: Delivery) -> M:
+    def _note(self, kind: type[M], delivery: Delivery, now: datetime) -> M:
         """The network's note, after its signature."""
-        if self.directory is None or not self.directory.network.verifies(
-            delivery.note_signature, delivery.note
-        ):
+        try:
+            by_network = self.directory is not None and self.directory.by_network(
+                delivery.note_signature, delivery.note, now
+            )
+        except Refused as error:
+            raise _Stop(PARTNER, error.refusal.code, error.refusal.detail) from error
+        if not by_network:
             raise _Stop(PARTNER, "L-105")
         return _decoded(kind, delivery.note)
 
-    def _partner(self, code: str, now: datetime) -> Partner:
-        partner = self.directory.partners.get(code) if self.directory is not None else None
-        if partner is None:
+    def _partner(self, code: str, now: datetime, signer: str = "") -> Partner:
+        """The partner; with `signer`, as the holder of that certificate (its fingerprint)."""
+        if self.directory is None:
             raise _Stop(PARTNER, "L-101")
         try:
-            check_certificate(partner.identity, self.authority, agency_uri(code), now)
-        except CertificateInvalid as error:
-            raise _Stop(PARTNER, "L-102", str(error)) from error
-        return partner
+            return self.directory.sender(code, signer, now) if signer else self.directory.partner(code, now)
+        except Refused as error:
+            raise _Stop(PARTNER, error.refusal.code, error.refusal.detail) from error
 
-    def _sender(self, code: str, signer: str, now: datetime) -> Partner:
-        partner = self._partner(code, now)
-        if signer != partner.identity.fingerprint:
-            raise _Stop(PARTNER, "L-303")
-        return partner
-
-    def _role(self, official_role: str, *, inquiring: bool) -> None:
+    def _role(self, official_role: str, basis: str, *, inquiring: bool) -> None:
+        """May this role do so, under this article (R-059)? Where the message does not say, under any."""
         role = roles().get(official_role)
-        if role is None or not (role.may_inquire if inquiring else role.may_answer):
+        may = role is not None and (role.may_inquire if inquiring else role.may_answer)
+        if role is None or not may or (basis and basis not in role.bases):
             raise _Stop(ROLE, "L-103")
 
+    def _same(self, one: Any, other: Any, item: str) -> None:
+        if one != other:
+            raise _Stop(PARTNER, "L-107", item)
+
     def _law(
-        self, inquirer: Agency, provider: Agency, row: str, version: str, information: str, at: str
+        self,
+        inquirer: Agency,
+        provider: Agency,
+        message: InquiryRequest | InquiryControl | AnswerRequest | LetterRequest | LetterControl,
+        at: str,
     ) -> None:
         """The law in force on the day in question decides, not the law of today (R-060)."""
-        try:
-            table = table_at(date.fromisoformat(at[:10]))
-        except ValueError as error:
-            raise _Stop(ROLE, "L-104") from error
-        if table.version != version or table.permits(inquirer, provider, row, information) is None:
-            raise _Stop(ROLE, "L-104")
+        found = judge(
+            getattr(message, "basis", STATUTORY),
+            inquirer,
+            provider,
+            message.law_row,
+            message.information,
+            _day(at),
+            version=message.law_version,
+            ordinances=self.directory.ordinances if self.directory is not None else None,
+        )
+        if isinstance(found, Refusal):
+            raise _Stop(ROLE, found.code, found.detail)
 
     def _necessity(self, row: str, layout: str, items: tuple[str, ...]) -> None:
         """No item beyond what the affair needs (R-087). An unknown layout is refused further in (I-206)."""
@@ -314,29 +353,41 @@ class LinkageInterface:
             if known.key == layout and not set(items) <= set(necessary_items(row, known)):
                 raise _Stop(ROLE, "L-104", "items")
 
-    def _open(self, kind: str, delivery: Delivery, sender: Partner) -> Business:
-        """Open, then verify; the business part belongs to this control part or the message is refused."""
+    def _open(
+        self,
+        kind: type[M],
+        delivery: Delivery,
+        control: InquiryControl | AnswerControl | LetterControl,
+        sender: Partner,
+        count: int,
+    ) -> tuple[M, ...]:
+        """Open, then verify: the records are those of the control part's head, and the sender signed that."""
         envelope = delivery.envelope
-        info = parties(kind, sender.agency.code, self.agency.code)
+        info = parties(delivery.kind, sender.agency.code, self.agency.code)
         try:
             opened = self.sealing_key.open(envelope.sealed, info)
         except SealInvalid as error:
             raise _Stop(OPEN, "L-201") from error
         try:
-            business = decode_business(opened)
+            records = decode_business(opened)
         except Malformed as error:
             raise _Stop(VERIFY, "L-305") from error
-        if business.control != sha256(envelope.control).digest():
+        if tree_head(records) != control.root:
             raise _Stop(VERIFY, "L-301")
-        data = signed_bytes(envelope.control, opened)
+        data = signed_bytes(envelope.control)
         if not sender.identity.verifies(envelope.signature, data):
             raise _Stop(VERIFY, "L-303" if self._signed_by_other(envelope.signature, data) else "L-302")
-        return business
+        if len(records) != count or count > MAX_RECORDS:
+            raise _Stop(VERIFY, "L-305", "records")
+        try:
+            return tuple(decode_record(kind, record) for record in records)
+        except Malformed as error:
+            raise _Stop(VERIFY, "L-305", str(error)) from error
 
     def _signed_by_other(self, signature: bytes, data: bytes) -> bool:
         """Only asked once a signature has failed: whose is it, then?"""
         partners: Any = self.directory.partners.values() if self.directory is not None else ()
-        return any(partner.identity.verifies(signature, data) for partner in partners)
+        return any(who.verifies(signature, data) for partner in partners for who in partner.identities)
 
 
 def answer_id(processing_number: str) -> str:
@@ -371,24 +422,31 @@ def received_event(
 
 def refused_event(delivery: Delivery, failed: Failed) -> incoming.MessageRefused:
     """The linkage log's entry for a message that failed a check; names only what was readable."""
+    kind, sender = _CONTROLS.get(delivery.kind, (LetterControl, "sender"))
     try:
-        if delivery.kind == "inquiry":
-            inquiry = decode(InquiryControl, delivery.envelope.control)
-            sender, message_id = inquiry.inquirer, inquiry.message_id
-        else:
-            answer = decode(AnswerControl, delivery.envelope.control)
-            sender, message_id = answer.provider, answer.message_id
+        control = decode(kind, delivery.envelope.control)
+        partner, message_id = getattr(control, sender), control.message_id
     except Malformed:
-        sender = message_id = "unreadable"
+        partner = message_id = "unreadable"
     return incoming.MessageRefused(
         message_id=message_id,
         kind=delivery.kind,
-        partner=sender,
+        partner=partner,
         mailbox_position=delivery.position,
         digest=delivery_digest(delivery),
         step=failed.step,
         code=failed.refusal.code,
     )
+
+
+def tree_head(records: Sequence[bytes]) -> bytes:
+    """The head of the Merkle tree over the records of a message (RFC 9162)."""
+    return root_of(grow(0, (), map(leaf_hash, records))[1])
+
+
+def _shared(kind: type[Any], source: Any) -> dict[str, Any]:
+    """The items that two forms of one message have in common."""
+    return {f.name: getattr(source, f.name) for f in fields(kind) if hasattr(source, f.name)}
 
 
 def _decoded(kind: type[M], data: bytes) -> M:
@@ -398,8 +456,8 @@ def _decoded(kind: type[M], data: bytes) -> M:
         raise _Stop(PARTNER, "L-305", str(error)) from error
 
 
-def _built(kind: type[M], values: Any) -> M:
+def _day(at: str) -> date:
     try:
-        return build(kind, values)
-    except Malformed as error:
-        raise _Stop(VERIFY, "L-305", str(error)) from error
+        return date.fromisoformat(at[:10])
+    except ValueError as error:
+        raise _Stop(ROLE, "L-104", "day") from error

@@ -63,12 +63,16 @@ class Outbox:
     """Messages that the network has not yet given a verdict on, by the position of their bytes."""
 
     name: ClassVar[str] = "outbox"
-    tables: ClassVar[Mapping[str, str]] = {"outbox": "message_id TEXT PRIMARY KEY, position INTEGER"}
+    tables: ClassVar[Mapping[str, str]] = {
+        "outbox": "message_id TEXT PRIMARY KEY, position INTEGER, records INTEGER"
+    }
 
     def apply(self, rows: Rows, recorded: Recorded) -> None:
         match recorded.event:
             case MessageQueued() as e:
-                rows.execute("INSERT INTO outbox VALUES (?, ?)", (e.message_id, recorded.position))
+                rows.execute(
+                    "INSERT INTO outbox VALUES (?, ?, ?)", (e.message_id, recorded.position, e.records)
+                )
             case MessageSettled() as e:
                 rows.execute("DELETE FROM outbox WHERE message_id = ?", (e.message_id,))
 

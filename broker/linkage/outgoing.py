@@ -14,12 +14,16 @@ from schemas.messages import NetworkVerdict
 @dataclass(frozen=True)
 @event("linkage.message_queued", retention="linkage_log")
 class MessageQueued:
-    """Checked, signed and sealed. `checks` are the steps in the order in which they were passed (R-053)."""
+    """Checked, signed and sealed. `checks` are the steps in the order in which they were passed (R-053).
+
+    `records` is the number of records in the sealed part.
+    """
 
     message_id: str
     kind: str
     partner: str
     processing_number: str
+    records: int
     checks: tuple[str, ...]
     control: bytes
     signature: bytes

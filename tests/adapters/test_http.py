@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from adapters import http
-from adapters.http import Client, Request, Response, Unreachable, client_context, serve, server_context
+from adapters.http import Client, Request, Response, Tls, Unreachable, client_context, serve, server_context
 from ops.certificates import create_authority, issue
 
 AGENCY = "urn:renkei:agency:990019"
@@ -41,11 +41,11 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def as_server(keys: Path, name: str = "network-tls") -> ssl.SSLContext:
+def as_server(keys: Path, name: str = "network-tls") -> Tls:
     return server_context(keys / f"{name}.pem", keys / f"{name}.key", keys / "ca.pem")
 
 
-def as_client(keys: Path, name: str = "agency-tls") -> ssl.SSLContext:
+def as_client(keys: Path, name: str = "agency-tls") -> Tls:
     return client_context(keys / f"{name}.pem", keys / f"{name}.key", keys / "ca.pem")
 
 
@@ -125,7 +125,7 @@ async def start_script(
         await stream.aclose()
 
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    wrapped = [trio.SSLListener(listener, as_server(keys)) for listener in listeners]
+    wrapped = [trio.SSLListener(listener, as_server(keys)()) for listener in listeners]
     await nursery.start(trio.serve_listeners, run, wrapped)
     return listeners[0].socket.getsockname()[1], connections
 
@@ -134,7 +134,7 @@ async def start_script(
 async def raw_line(keys: Path, port: int) -> AsyncIterator[Stream]:
     """A client that is not ours: a bare TLS connection."""
     transport = await trio.open_tcp_stream("127.0.0.1", port)
-    stream = trio.SSLStream(transport, as_client(keys), server_hostname="127.0.0.1")
+    stream = trio.SSLStream(transport, as_client(keys)(), server_hostname="127.0.0.1")
     try:
         yield stream
     finally:
@@ -175,18 +175,19 @@ async def test_both_ends_confirm_each_other_and_the_handler_sees_the_name_in_the
     assert [names_of(request) for request in desk.seen] == [[AGENCY]]
 
 
-def nameless(keys: Path) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(keys / "ca.pem"))
+def nameless(keys: Path) -> Tls:
+    context = ssl.create_default_context(cafile=str(keys / "ca.pem"))
+    return lambda: context
 
 
-def outdated(keys: Path) -> ssl.SSLContext:
-    context = as_client(keys)
+def outdated(keys: Path) -> Tls:
+    context = as_client(keys)()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    return context
+    return lambda: context
 
 
-BAD_CLIENTS: dict[str, tuple[Callable[[Path], ssl.SSLContext], str]] = {
+BAD_CLIENTS: dict[str, tuple[Callable[[Path], Tls], str]] = {
     "without a certificate": (nameless, "PEER_DID_NOT_RETURN_A_CERTIFICATE"),
     "of another authority": (
         lambda keys: as_client(keys, "stranger-tls"),

@@ -1,7 +1,6 @@
 """Sealing over real lines: what witnesses add, what is done without them, and what is not believed."""
 
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from adapters.http import Client, Handler, Request, Response, client_context, serve, server_context
+from adapters.http import Client, Handler, Request, Response, Tls, client_context, serve, server_context
 from adapters.witness.client import Sealed, WitnessClient, seal
 from adapters.witness.server import WitnessServer
 from broker.ledger.folder import checkpoint_signer
@@ -57,7 +56,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def as_agency(tls: Path) -> ssl.SSLContext:
+def as_agency(tls: Path) -> Tls:
     return client_context(tls / "agency-tls.pem", tls / "agency-tls.key", tls / "ca.pem")
 
 

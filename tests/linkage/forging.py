@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Any
 
 import msgpack
 
 from broker.linkage.crypto import Signer, parties, seal
-from broker.linkage.interface import Failed, LinkageInterface
+from broker.linkage.interface import Failed, LinkageInterface, tree_head
 from schemas.messages import (
     AnswerControl,
     Delivery,
@@ -21,6 +20,7 @@ from schemas.messages import (
     decode,
     decode_business,
     encode,
+    encode_business,
     signed_bytes,
 )
 from tests.house import House, Town
@@ -68,7 +68,8 @@ class Scene:
         return self.receiver.linkage.sealing_key.open(self.genuine.envelope.sealed, info)
 
     def subjects(self) -> Sequence[Any]:
-        return decode_business(self.opened()).subjects
+        """What the records of the genuine message say, salt included."""
+        return [msgpack.unpackb(record) for record in decode_business(self.opened())]
 
     def made(
         self,
@@ -82,17 +83,16 @@ class Scene:
     ) -> Delivery:
         """The genuine message made anew with other fields in its control part, another key, other content.
 
-        `key` is whose key signs (the sender's by itself), `content` the subjects inside, `public` and `info`
-        for whom and under which names it is sealed.
+        `key` is whose key signs (the sender's by itself), `content` what the records inside say, `public` and
+        `info` for whom and under which names it is sealed. The head of the tree fits the records.
         """
         fields: Any = InquiryControl if self.kind == INQUIRY else AnswerControl
+        content = self.subjects() if content is None else content
+        records = [msgpack.packb({"salt": bytes(16)} | each) for each in content]
+        changes = {"root": tree_head(records)} | changes
         control = encode(replace(decode(fields, self.genuine.envelope.control), **changes))
-        if business is None:
-            content = self.subjects() if content is None else content
-            business = msgpack.packb(
-                {"salt": bytes(32), "control": sha256(control).digest(), "subjects": content}
-            )
-        signature = (key or self.sender.linkage.signer).sign(signed_bytes(control, business))
+        business = encode_business(records) if business is None else business
+        signature = (key or self.sender.linkage.signer).sign(signed_bytes(control))
         public = public or self.receiver.linkage.sealing_key.public
         info = info or parties(self.kind, self.sender.agency.code, self.receiver.agency.code)
         sealed = seal(business, public, info)

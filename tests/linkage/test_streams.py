@@ -14,11 +14,11 @@ from schemas.messages import NetworkVerdict
 
 AT, UNTIL = "2026-11-21T09:30:00.000000+09:00", "2026-11-21T10:30:00.000000+09:00"
 QUEUED = MessageQueued(
-    "m-1", "inquiry", "990027", "", ("partner", "role", "sign", "seal"), b"c", b"s", b"g", ("code",)
+    "m-1", "inquiry", "990027", "", 1, ("partner", "role", "sign", "seal"), b"c", b"s", b"g", ("code",)
 )
 NOT_SENT = MessageNotSent("m-1", "inquiry", "990027", "L-104", "role")
 SETTLED = MessageSettled("m-1", "p-1", "", AT, UNTIL)
-VERDICT = NetworkVerdict("m-1", "p-1", "", AT, UNTIL)
+VERDICT = NetworkVerdict("m-1", "p-1", "", AT, UNTIL, ("",))
 RECEIVED = MessageReceived("m-1", "inquiry", "990019", "p-1", 7, "digest", ("partner",), b"c", b"s", b"g")
 
 

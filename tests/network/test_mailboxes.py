@@ -10,7 +10,7 @@ import trio
 from adapters.network import client as client_module
 from adapters.network.reference.codes import LinkCodeIssued
 from schemas.messages import InquiryControl, decode
-from tests.house import ASKING, PEOPLE, House, Keys, events_of, open_house, order, resident
+from tests.house import ASKING, PEOPLE, House, Keys, events_of, open_house, order
 
 PATIENCE = 60.0  # seconds, so that what never happens fails instead of hanging
 
@@ -61,45 +61,52 @@ async def test_a_mailbox_holds_only_what_is_for_its_owner(
 async def test_who_waits_at_a_mailbox_is_woken_by_a_message(
     wired: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waiting, wait_beyond = trio.Event(), wired.core.ledger.wait_beyond
+    looked, lying = trio.Event(), wired.core._lying
     came: list[Any] = []
 
-    async def seen_to_wait(position: int, *, poll: float = 1.0) -> int:
-        waiting.set()
-        return await wait_beyond(position, poll=poll)
+    async def seen_to_look(agency: str, after: int, end: int) -> Any:
+        found = await lying(agency, after, end)
+        looked.set()
+        return found
 
     async def read() -> None:
         came.extend(await wired.answering.client.mailbox(0))
 
-    monkeypatch.setattr(wired.core.ledger, "wait_beyond", seen_to_wait)
+    monkeypatch.setattr(wired.core, "_lying", seen_to_look)
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
-            await waiting.wait()
+            await looked.wait()
             assert came == []
             await asked(wired, "q-1")
     assert [delivery.kind for delivery in came] == ["inquiry"]
 
 
 async def test_what_is_for_somebody_else_wakes_nobody(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks, lying = [], house.core._lying
+    looks: list[str] = []
+    lying = house.core._lying
 
     async def counted(agency: str, after: int, end: int) -> Any:
-        looks.append(end)
+        looks.append(agency)
         return await lying(agency, after, end)
 
     monkeypatch.setattr(house.core, "_lying", counted)
+    other, answering = house.other.agency.code, house.answering.agency.code
     async with trio.open_nursery() as nursery:
 
         async def wait() -> None:
-            await house.core.mailbox(house.other.agency.code, 0, 60)
+            await house.core.mailbox(other, 0, 60)
             raise AssertionError("there was nothing for 例示市")
 
         nursery.start_soon(wait)
+        while not looks:
+            await trio.lowlevel.checkpoint()
+        nursery.start_soon(house.core.mailbox, answering, 0, 60)
         await asked(house, "q-1")
-        while len(looks) < 2 or looks[-1] < house.core.ledger.position:
+        while looks.count(answering) < 2:
             await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
+    assert looks.count(other) == 1
 
 
 async def test_without_a_message_the_wait_ends_by_itself_or_when_the_network_stops(
@@ -107,7 +114,7 @@ async def test_without_a_message_the_wait_ends_by_itself_or_when_the_network_sto
 ) -> None:
     began = trio.current_time()
     assert await house.core.mailbox(house.other.agency.code, 0, 20) == []
-    assert await house.core.issued_codes(house.other.agency.code, 20) == []
+    assert await house.core.codes.waiting(house.other.agency.code, 20) == []
     assert trio.current_time() - began >= 40
     async with trio.open_nursery() as nursery:
         for poll in (house.core.mailbox, poll_codes(house)):
@@ -119,11 +126,12 @@ async def test_without_a_message_the_wait_ends_by_itself_or_when_the_network_sto
 
 def poll_codes(house: House) -> Any:
     async def poll(agency: str, _after: int, wait: float) -> Any:
-        return await house.core.issued_codes(agency, wait)
+        return await house.core.codes.waiting(agency, wait)
 
     return poll
 
 
+@pytest.mark.req("R-031", "R-130")
 async def test_the_agencys_own_loops_carry_an_inquiry_there_and_back(wired: House) -> None:
     """Nobody calls anything by hand: outbox, mailbox and directory are kept by the workers."""
     for town in wired.towns.values():
@@ -221,7 +229,7 @@ async def test_a_crash_between_recording_a_code_and_handing_it_out_loses_nothing
     with monkeypatch.context() as patch:
         patch.setattr(house.staging, "put", crash)
         with pytest.raises(Crash):
-            await house.core.issue([request])
+            await house.core.codes.issue([request])
     issued = await codes_of(house)
     assert house.staging.of(house.other.agency.code) == []
 
@@ -231,18 +239,18 @@ async def test_a_crash_between_recording_a_code_and_handing_it_out_loses_nothing
 
 
 async def test_a_person_has_one_code_in_an_agency_however_often_it_is_asked_for(house: House) -> None:
-    before = house.core.ledger.position
-    request = [(ASKING.code, f"{n}" * 32, PEOPLE[0].resident_record_code) for n in range(3)]
-    assert await house.core.issue([*request, *request]) == [""] * 6
-    assert house.core.ledger.position == before
-    found = await house.asking.client.codes()
+    agency, record_code = house.other.agency.code, PEOPLE[1].resident_record_code
+    known = len(await codes_of(house))
+    request = [(agency, f"{n}" * 32, record_code) for n in range(3)]
+    assert await house.core.codes.issue([*request, *request]) == [""] * 6
+    found = await house.other.client.codes()
     assert len(found) == 3
-    own = (await house.asking.platform.ledger.stream(f"link_code/{person(house)}"))[-1].event.link_code
-    assert {code for _, code in found} == {own}
-
-
-def person(house: House) -> str:
-    return house.asking.platform.person(resident(ASKING, 0))
+    assert len({code for _, code in found}) == 1
+    assert len(await codes_of(house)) == known + 1
+    await house.other.client.forget([number for number, _ in found])
+    before = house.core.ledger.position
+    assert await house.core.codes.issue([*request, *request]) == ["N-201"] * 6, "it has the code now"
+    assert house.core.ledger.position == before
 
 
 @pytest.mark.req("R-116")
@@ -250,17 +258,17 @@ async def test_an_agency_can_neither_see_nor_forget_the_numbers_of_another(house
     await house.other.register(1)
     ((number, individual),) = await house.other.addressing.acquisitions()
     assert await house.other.registry.acquire([(number, individual)]) == [""]
-    assert await house.core.issued_codes(ASKING.code, 0) == []
+    assert await house.core.codes.waiting(ASKING.code, 0) == []
     await house.asking.client.forget([number])
     assert [found for found, _ in await house.other.client.codes()] == [number]
 
 
 async def test_who_waits_for_a_code_is_woken_by_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     came: list[Any] = []
-    in_vain, staged_for = trio.Event(), house.core._staged_for
+    in_vain, waiting_for = trio.Event(), house.core.codes._waiting
 
     async def seen_to_look(agency: str) -> list[tuple[str, str]]:
-        found = await staged_for(agency)
+        found = await waiting_for(agency)
         if not found:
             in_vain.set()
         return found
@@ -268,7 +276,7 @@ async def test_who_waits_for_a_code_is_woken_by_it(house: House, monkeypatch: py
     async def wait() -> None:
         came.extend(await house.other.client.codes())
 
-    monkeypatch.setattr(house.core, "_staged_for", seen_to_look)
+    monkeypatch.setattr(house.core.codes, "_waiting", seen_to_look)
     await house.other.register(1)
     staged = await house.other.addressing.acquisitions()
     with trio.fail_after(PATIENCE):

@@ -15,7 +15,7 @@ from broker.intermediate.link_code import LinkCodeAcquired
 from broker.linkage.outgoing import MessageQueued
 from broker.linkage.partners import agency_uri
 from schemas.errors import Refused
-from schemas.messages import AnswerControl, InquiryControl, decode, encode, pack, unpack
+from schemas.messages import VERSION, AnswerControl, InquiryControl, decode, encode, pack, unpack
 from tests.house import AGENCIES, ANSWERING, NO_CODE, OTHER, PERMIT_LIFE, House, Keys, Town, events_of, order
 
 NOBODY = "urn:renkei:agency:990043"
@@ -127,11 +127,11 @@ async def test_an_inquiry_passes_only_from_whom_it_says_to_whom_it_may_about_who
         "of no day": (ours, with_control(good, message_id="6", requested_at="today"), "N-103"),
         "unknown provider": (ours, with_control(good, message_id="7", provider="990043"), "N-104"),
         "unknown code": (ours, replace(with_control(good, message_id="8"), link_codes=("x",)), "N-105"),
-        "a code too few": (ours, with_control(good, message_id="9", subjects=2), "N-105"),
+        "a code too few": (ours, with_control(good, message_id="9", units=(2,)), "N-105"),
         "no code at the provider": (ours, await queued(wired.asking, "q-2", NO_CODE), "N-106"),
         "about nobody": (
             ours,
-            replace(with_control(good, message_id="10", subjects=0), link_codes=()),
+            replace(with_control(good, message_id="10", units=()), link_codes=()),
             "N-111",
         ),
         "malformed": (ours, replace(good, control=b"\xc1"), "N-111"),
@@ -155,7 +155,8 @@ async def test_a_code_of_another_agency_is_worth_nothing(wired: House) -> None:
 @pytest.mark.req("R-046")
 async def test_names_that_are_bytes_do_not_spoil_the_batch_they_are_in(wired: House) -> None:
     good = await queued(wired.asking)
-    strange = replace(good, control=msgpack.packb({"kind": "InquiryControl", "version": 1, b"office": 1}))
+    odd = {"message": "InquiryControl", "version": VERSION, b"office": 1}
+    strange = replace(good, control=msgpack.packb(odd))
     verdicts = await wired.asking.client.submit([strange, good, strange])
     assert [verdict.code for verdict in verdicts] == ["N-111", "", "N-111"]
 

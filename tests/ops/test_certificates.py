@@ -3,7 +3,7 @@
 import ipaddress
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,10 +11,22 @@ import pytest
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from ops.certificates import AUTHORITY_LIFE, DOCUMENT_SIGNING, create_authority, issue
+from broker.linkage.crypto import DOCUMENT_SIGNING, Signer
+from ops.certificates import (
+    ALGORITHMS,
+    AUTHORITY_LIFE,
+    CRL_LIFE,
+    Algorithm,
+    create_authority,
+    crl,
+    issue,
+    renew,
+    revoke,
+)
+from ops.cli import main
 
 AGENCY = "urn:renkei:agency:990019"
 NOON = datetime(2026, 11, 21, 3, tzinfo=UTC)
@@ -126,7 +138,8 @@ def test_keys_can_be_read_by_their_owner_only(tmp_path: Path) -> None:
     issue(folder, "agency", AGENCY, purpose="tls")
     assert folder.stat().st_mode & 0o777 == 0o700
     modes = {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()}
-    assert modes == dict.fromkeys(("ca.key", "ca.pem", "agency-tls.key", "agency-tls.pem"), 0o600)
+    files = ("ca.key", "ca.pem", "ca.crl", "agency-tls.key", "agency-tls.pem")
+    assert modes == dict.fromkeys(files, 0o600)
 
 
 @pytest.mark.req("R-054")
@@ -178,3 +191,149 @@ def test_openssl_loads_what_was_written(folder: Path) -> None:
     context.load_cert_chain(folder / "agency-tls.pem", folder / "agency-tls.key")
     context.load_verify_locations(cafile=folder / "ca.pem")
     assert context.cert_store_stats()["x509_ca"] == 1
+
+
+# Algorithms, renewal, revocation
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.req("R-049", "R-051")
+def test_a_signing_certificate_is_of_the_algorithm_asked_for(folder: Path, algorithm: Algorithm) -> None:
+    issue(folder, "agency", AGENCY, purpose="signing", algorithm=algorithm, clock=noon)
+    signer = signer_of(folder)
+    kinds = {
+        "ecdsa-p256": ec.EllipticCurvePublicKey,
+        "ed25519": ed25519.Ed25519PublicKey,
+        "ml-dsa-65": mldsa.MLDSA65PublicKey,
+    }
+    assert isinstance(signer.identity.key, kinds[algorithm])
+    signer.identity.certificate.verify_directly_issued_by(certificate(folder, "ca"))
+    assert signer.identity.verifies(signer.sign(b"text"), b"text")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_what_is_renewed_has_a_new_key_and_the_same_name_use_and_algorithm(
+    folder: Path, algorithm: Algorithm
+) -> None:
+    issue(folder, "agency", AGENCY, purpose="signing", algorithm=algorithm, clock=noon)
+    before = signer_of(folder).identity
+    kept = renew(folder, "agency-signing", clock=lambda: NOON + timedelta(days=300))
+    after = signer_of(folder).identity
+    assert (after.uri, type(after.key)) == (before.uri, type(before.key))
+    assert after.key != before.key
+    assert after.certificate.not_valid_after_utc == NOON + timedelta(days=665)
+    assert x509.load_pem_x509_certificate(kept.read_bytes()) == before.certificate
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert not list(folder.glob("*.unfinished"))
+
+
+def test_a_renewed_line_serves_the_same_hosts(folder: Path) -> None:
+    issue(folder, "agency", AGENCY, purpose="tls", hosts=("192.0.2.7", "agency.example"), clock=noon)
+    before = certificate(folder, "agency-tls")
+    renew(folder, "agency-tls", clock=noon)
+    after = certificate(folder, "agency-tls")
+    for kind in (x509.SubjectAlternativeName, x509.ExtendedKeyUsage, x509.KeyUsage, x509.BasicConstraints):
+        found = after.extensions.get_extension_for_class(kind)
+        assert found == before.extensions.get_extension_for_class(kind)
+    assert after.serial_number != before.serial_number
+    rules = PolicyBuilder().store(Store([certificate(folder, "ca")])).time(NOON)
+    assert rules.build_server_verifier(x509.DNSName("agency.example")).verify(after, [])[0] == after
+
+
+def test_a_renewal_that_a_crash_left_half_done_is_done_again(folder: Path) -> None:
+    issue(folder, "agency", AGENCY, purpose="signing", clock=noon)
+    issue(folder, "other", AGENCY, purpose="signing", clock=noon)
+    (folder / "agency-signing.key").write_bytes((folder / "other-signing.key").read_bytes())
+    renew(folder, "agency-signing", clock=noon)
+    signer = signer_of(folder)
+    assert signer.identity.verifies(signer.sign(b"text"), b"text")
+
+
+def test_only_what_was_issued_here_can_be_renewed_or_revoked(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        renew(folder, "agency-tls")
+    with pytest.raises(ValueError, match="issued here"):
+        renew(folder, "ca")
+    with pytest.raises(ValueError, match="itself"):
+        revoke(folder, folder / "ca.pem")
+    create_authority(tmp_path / "other")
+    issue(tmp_path / "other", "agency", AGENCY, purpose="tls")
+    with pytest.raises(ValueError, match="not of the authority"):
+        revoke(folder, tmp_path / "other" / "agency-tls.pem")
+    with pytest.raises(FileNotFoundError):
+        crl(tmp_path)
+
+
+def test_the_list_keeps_every_revocation_from_its_first_time_on_under_a_rising_number(folder: Path) -> None:
+    authority = certificate(folder, "ca").public_key()
+    assert isinstance(authority, ec.EllipticCurvePublicKey)
+    for name in ("one", "two"):
+        issue(folder, name, AGENCY, purpose="signing", clock=noon)
+    steps: list[Callable[[], None]] = [
+        lambda: None,
+        lambda: revoke(folder, folder / "one-signing.pem", clock=noon),
+        lambda: revoke(folder, folder / "two-signing.pem", clock=lambda: NOON + timedelta(days=1)),
+        lambda: revoke(folder, folder / "one-signing.pem", clock=lambda: NOON + timedelta(days=2)),
+        lambda: crl(folder, clock=lambda: NOON + timedelta(days=9)),
+    ]
+    for number, step in enumerate(steps, 1):
+        step()
+        found = x509.load_pem_x509_crl((folder / "ca.crl").read_bytes())
+        assert found.is_signature_valid(authority)
+        assert found.issuer == certificate(folder, "ca").subject
+        assert found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == number
+    assert found.next_update_utc == NOON + timedelta(days=9) + CRL_LIFE
+    assert {entry.serial_number: entry.revocation_date_utc for entry in found} == {
+        certificate(folder, "one-signing").serial_number: NOON,
+        certificate(folder, "two-signing").serial_number: NOON + timedelta(days=1),
+    }
+
+
+def test_an_operator_makes_renews_and_revokes_certificates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "ca"
+    for command in (
+        ["authority", str(folder)],
+        ["issue", str(folder), "agency", AGENCY, "--purpose", "tls", "--host", "agency.example"],
+        ["issue", str(folder), "agency", AGENCY, "--purpose", "signing", "--algorithm", "ml-dsa-65"],
+    ):
+        assert main(["certificates", *command]) == 0
+    before = signer_of(folder)
+    names = certificate(folder, "agency-tls").extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert names.value.get_values_for_type(x509.DNSName) == ["agency.example"]
+    assert main(["certificates", "renew", str(folder), "agency-signing"]) == 0
+    old = Path(capsys.readouterr().out.split()[-1])
+    assert isinstance(signer_of(folder).identity.key, mldsa.MLDSA65PublicKey)
+    assert main(["certificates", "revoke", str(folder), str(old), "--reason", "key_compromise"]) == 0
+    assert main(["certificates", "crl", str(folder)]) == 0
+    (entry,) = x509.load_pem_x509_crl((folder / "ca.crl").read_bytes())
+    assert entry.serial_number == before.identity.certificate.serial_number
+    assert entry.extensions.get_extension_for_class(x509.CRLReason).value.reason is (
+        x509.ReasonFlags.key_compromise
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["authority", "."],
+        ["issue", ".", "Agency", AGENCY, "--purpose", "tls"],
+        ["issue", "nowhere", "agency", AGENCY, "--purpose", "tls"],
+        ["renew", ".", "agency-tls"],
+        ["renew", ".", "ca"],
+        ["revoke", ".", "ca.pem"],
+        ["revoke", ".", "agency-tls.pem"],
+        ["crl", "nowhere"],
+    ],
+)
+def test_what_an_authority_refuses_is_told_without_a_traceback(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["certificates", *command]) == 1
+    assert "S-104" in capsys.readouterr().err
+
+
+def signer_of(folder: Path) -> Signer:
+    return Signer((folder / "agency-signing.pem").read_bytes(), (folder / "agency-signing.key").read_bytes())

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -10,27 +11,35 @@ from typing import Any
 import trio
 from cryptography import x509
 
-from adapters.network.reference import codes, exchange, registration
+from adapters.network.reference import accounts, codes, exchange, letters, registration
 from adapters.network.reference.exchange import (
     AnswerRefused,
     ExchangeAnswered,
     ExchangePermitted,
     ExchangeRefused,
 )
-from adapters.network.reference.registration import AgencyRegistered
+from adapters.network.reference.issuing import CodeOffice
+from adapters.network.reference.letters import LetterFacts, LetterRefused, LetterRelayed
+from adapters.network.reference.registration import AgencyRegistered, Configurations, Terms, Trust
 from broker.addressing.staging import Staging
 from broker.ledger.folder import LedgerFolder
 from broker.ledger.ledger import Change, StreamMoved, Unit
-from broker.linkage.crypto import CertificateInvalid, Signer, check_sealing_key, identity
-from broker.linkage.partners import DirectoryEntry, agency_uri, sign_directory
+from broker.linkage.crypto import CertificateInvalid, check_certificate, check_sealing_key, identity
+from broker.linkage.partners import agency_uri
 from schemas.errors import Refusal
-from schemas.law import Agency, LawTable, table_at
+from schemas.law import Agency, LawTable, table_at, tables
+from schemas.law.assessments import Assessments, read_assessments
+from schemas.law.judgement import affair_of
+from schemas.law.lines import joined
+from schemas.law.ordinances import ordinances_of
 from schemas.messages import (
     AnswerControl,
     Delivery,
     DeliveryNote,
     Envelope,
     InquiryControl,
+    LetterControl,
+    LetterNote,
     Malformed,
     NetworkVerdict,
     Permit,
@@ -38,9 +47,36 @@ from schemas.messages import (
     encode,
 )
 
-EVENTS = (AgencyRegistered, codes.LinkCodeIssued, *exchange.EVENTS)
-PROJECTIONS = (registration.Agencies(), codes.IssuedCodes(), exchange.Mailboxes(), exchange.Exchanges())
+EVENTS = (*registration.EVENTS, *codes.EVENTS, *exchange.EVENTS, *letters.EVENTS)
+PROJECTIONS = (
+    registration.Agencies(),
+    codes.IssuedCodes(),
+    letters.Mailboxes(),
+    exchange.Exchanges(),
+    accounts.Parties(),
+)
 MAILBOX_BATCH = 100
+MAILBOX_BYTES = 4 << 20
+READ_AT_ONCE = 10
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A message as it came in: from whom (by the line), of which kind, and when.
+
+    `digest` tells a repeated message from another one of the same id.
+    """
+
+    sender: str
+    kind: str
+    envelope: Envelope
+    link_codes: tuple[str, ...]
+    now: datetime
+    digest: str
+
+    @property
+    def at(self) -> str:
+        return self.now.isoformat(timespec="microseconds")
 
 
 class NetworkCore:
@@ -50,21 +86,26 @@ class NetworkCore:
         self,
         folder: LedgerFolder,
         staging: Staging,
-        signer: Signer,
+        trust: Trust,
         admitted: Mapping[str, Agency],
         permit_life: timedelta,
+        terms: Terms,
         clock: Callable[[], datetime],
     ) -> None:
         self.ledger = folder.ledger
         self.follower = folder.follower
-        self._staging = staging
-        self._signer = signer
+        self._trust = trust
         self._admitted = admitted
         self._permit_life = permit_life
         self._clock = clock
-        self._key = folder.vault.secret("link_code", lambda: secrets.token_bytes(32))
-        self._staged = trio.Event()
+        self._configurations = Configurations(self.ledger, self.follower, trust, terms, admitted, clock)
+        self._assessments = Assessments(read_assessments(joined(terms.assessments))[0])
+        self._ordinances = ordinances_of(terms.ordinances, admitted, tables())
         self._polls: set[trio.CancelScope] = set()
+        self._mail: dict[str, trio.Event] = {}  # agency -> set once something new lies in its mailbox
+        self.accounts = accounts.Accounts(self.ledger, self.follower, self._number)
+        key = folder.vault.secret("link_code", lambda: secrets.token_bytes(32))
+        self.codes = CodeOffice(self.ledger, self.follower, staging, key, admitted, self._poll)
 
     def stop_polls(self) -> None:
         """Answer every long poll at once: the network is about to stop."""
@@ -84,18 +125,25 @@ class NetworkCore:
     # -- registration ---------------------------------------------------------------------------------
 
     async def register(self, sender: str, certificate: bytes, sealing_key: bytes) -> Refusal | None:
-        """Take an agency's keys. Refusals: N-101; N-111 for keys that cannot be read; N-102 for another's."""
+        """Take an agency's keys. Refusals: N-101; N-111 for keys that cannot be read; N-102 for another's;
+        N-122 for a certificate that does not count now."""
         agency = self._admitted.get(sender)
         if agency is None:
             return Refusal("N-101")
         try:
-            named = identity(x509.load_der_x509_certificate(certificate)).uri
+            who = identity(x509.load_der_x509_certificate(certificate))
             check_sealing_key(sealing_key)
         except (CertificateInvalid, ValueError, TypeError):
             return Refusal("N-111")
-        if named != agency_uri(sender):
+        if who.uri != agency_uri(sender):
             return Refusal("N-102")
-        wanted = AgencyRegistered(agency.code, agency.name, agency.kind, certificate, sealing_key)
+        try:
+            revocations = self._trust.revocations()
+            check_certificate(who, self._trust.authority, who.uri, self._clock(), revocations)
+        except CertificateInvalid as error:
+            return Refusal("N-122", str(error))
+        capacities = tuple(sorted(agency.capacities))
+        wanted = AgencyRegistered(agency.code, agency.name, agency.kind, certificate, sealing_key, capacities)
         key = registration.stream(sender)
         while True:
             recorded = await self.ledger.stream(key)
@@ -112,71 +160,15 @@ class NetworkCore:
             return None
 
     async def directory(self) -> bytes:
-        await self.follower.reach(self.ledger.position)
-        rows = await self.follower.query("SELECT position FROM agency ORDER BY code")
-        entries = [
-            DirectoryEntry(e.code, e.name, e.kind, e.certificate, e.sealing_key)
-            for e in (r.event for r in await self.ledger.at([row[0] for row in rows]))
-        ]
-        return sign_directory(entries, self._signer)
+        """The signed configuration as it stands."""
+        return await self._configurations.current()
 
     async def _agency(self, code: str) -> Agency | None:
         recorded = await self.ledger.stream(registration.stream(code))
         if not recorded or code not in self._admitted:
             return None
         e = recorded[-1].event
-        return Agency(e.code, e.name, e.kind)
-
-    # -- link codes -----------------------------------------------------------------------------------
-
-    async def issue(self, requests: Sequence[tuple[str, str, str]]) -> list[str]:
-        """From the registry: (agency, acquisition number, resident record code); a verdict for each.
-
-        A crash between recording a code and staging its number loses neither: the registry had no verdict,
-        asks again, and the code is the same.
-        """
-        rows, units = [], []
-        verdicts = []
-        for agency, number, record_code in requests:
-            if agency not in self._admitted:
-                verdicts.append("N-101")
-                continue
-            person = codes.person_mark(self._key, record_code)
-            code = codes.link_code(self._key, agency, record_code)
-            index = self.ledger.vault.blind("link_code", code)
-            rows.append((number, agency, code))
-            issued = codes.LinkCodeIssued(agency, person, index, code)
-            key = codes.stream(agency, person)
-            units.append(Unit(f"issue/{agency}/{index}", (Change(key, 0, (issued,)),)))
-            verdicts.append("")
-        async with trio.open_nursery() as nursery:
-            for unit in units:
-                nursery.start_soon(self.ledger.append, unit)
-        await trio.to_thread.run_sync(self._staging.put, rows)
-        self._staged.set()
-        self._staged = trio.Event()
-        return verdicts
-
-    async def issued_codes(self, agency: str, wait: float) -> list[tuple[str, str]]:
-        """(acquisition number, link code) that wait for an agency; `wait` seconds at most for the first."""
-        found: list[tuple[str, str]] = []
-        with self._poll() as poll:
-            signal = self._staged
-            found = await self._staged_for(agency)
-            poll.deadline = trio.current_time() + wait
-            while not found:
-                await signal.wait()
-                signal = self._staged
-                found = await self._staged_for(agency)
-        return found
-
-    async def _staged_for(self, agency: str) -> list[tuple[str, str]]:
-        return await trio.to_thread.run_sync(self._staging.of, agency)
-
-    async def forget_numbers(self, agency: str, numbers: Sequence[str]) -> None:
-        """The agency has its codes: the acquisition numbers are not kept any longer (Act art. 21-2(3))."""
-        own = {number for number, _ in await self._staged_for(agency)}
-        await trio.to_thread.run_sync(self._staging.drop, [n for n in numbers if n in own])
+        return Agency(e.code, e.name, e.kind, frozenset(e.capacities))
 
     # -- messages -------------------------------------------------------------------------------------
 
@@ -184,177 +176,211 @@ class NetworkCore:
         self, sender: str, kind: str, envelope: Envelope, link_codes: tuple[str, ...]
     ) -> NetworkVerdict:
         """Take a message; the same message again gets its first verdict."""
+        sent = Sent(sender, kind, envelope, link_codes, self._clock(), _digest(envelope, link_codes))
         try:
             if kind == "inquiry":
-                return await self._inquiry(
-                    sender, decode(InquiryControl, envelope.control), envelope, link_codes
-                )
-            return await self._answer(sender, decode(AnswerControl, envelope.control), envelope, link_codes)
+                return await self._inquiry(sent, decode(InquiryControl, envelope.control))
+            if kind == "answer":
+                return await self._answer(sent, decode(AnswerControl, envelope.control))
+            return await self._letter(sent, decode(LetterControl, envelope.control))
         except Malformed:
-            return NetworkVerdict("", "", "N-111", self._clock().isoformat(timespec="microseconds"), "")
+            return NetworkVerdict("", "", "N-111", sent.at, "", ())
 
-    async def _inquiry(
-        self, sender: str, control: InquiryControl, envelope: Envelope, link_codes: tuple[str, ...]
-    ) -> NetworkVerdict:
-        now = self._clock()
-        at = now.isoformat(timespec="microseconds")
-        number = self.ledger.vault.blind("processing", f"{sender}/{control.message_id}")[:20]
-        digest = _digest(envelope, link_codes)
-        persons, provider_codes = await self._translate(link_codes, sender, control.provider)
-        inquirer, provider = await self._agency(sender), await self._agency(control.provider)
-        table = _table(control.requested_at)
-        refusal = exchange.decide_permit(control, sender, inquirer, provider, table, persons, provider_codes)
+    def _number(self, inquirer: str, message_id: str) -> str:
+        """The processing number of an inquiry."""
+        return self.ledger.vault.blind("processing", f"{inquirer}/{message_id}")[:20]
+
+    async def _inquiry(self, sent: Sent, control: InquiryControl) -> NetworkVerdict:
+        number = self._number(sent.sender, control.message_id)
+        persons, provider_codes = await self.codes.translate(sent.link_codes, sent.sender, control.provider)
+        inquirer, provider = await self._agency(sent.sender), await self._agency(control.provider)
+        codes = exchange.decide_permit(
+            control,
+            sent.sender,
+            inquirer,
+            provider,
+            self._ordinances,
+            self._assessments,
+            persons,
+            provider_codes,
+        )
         happened: ExchangePermitted | ExchangeRefused
-        if refusal is not None or inquirer is None or provider is None or table is None:
-            code = refusal.code if refusal is not None else "N-103"
+        if isinstance(codes, Refusal):
             happened = ExchangeRefused(
+                **_shared(ExchangeRefused, control) | {"inquirer": sent.sender},
                 processing_number=number,
-                message_id=control.message_id,
-                inquirer=sender,
-                provider=control.provider,
-                office=control.office,
-                law_version=control.law_version,
-                law_row=control.law_row,
-                information=control.information,
-                items=control.items,
-                requested_at=control.requested_at,
-                decided_at=at,
-                code=code,
-                digest=digest,
+                decided_at=sent.at,
+                code=codes.code,
+                persons=persons,
+                codes=(),
+                digest=sent.digest,
             )
         else:
-            line = table.permits(inquirer, provider, control.law_row, control.information)
             permit = Permit(
+                **_shared(Permit, control),
                 processing_number=number,
-                message_id=control.message_id,
-                inquirer=sender,
-                provider=control.provider,
-                law_version=control.law_version,
-                law_row=control.law_row,
-                information=control.information,
-                items=control.items,
-                issued_at=at,
-                valid_until=(now + self._permit_life).isoformat(timespec="microseconds"),
-                link_codes=provider_codes,
+                issued_at=sent.at,
+                valid_until=(sent.now + self._permit_life).isoformat(timespec="microseconds"),
+                codes=codes,
+                link_codes=tuple(
+                    "" if code else theirs for code, theirs in zip(codes, provider_codes, strict=True)
+                ),
             )
             note = encode(permit)
+            day = date.fromisoformat(control.requested_at[:10])
             happened = ExchangePermitted(
+                **_shared(ExchangePermitted, control),
                 processing_number=number,
-                message_id=control.message_id,
-                inquirer=sender,
-                provider=control.provider,
-                office=control.office,
-                law_version=control.law_version,
-                law_row=control.law_row,
-                affair=line.affair if line is not None else "",
-                information=control.information,
-                items=control.items,
-                requested_at=control.requested_at,
-                decided_at=at,
+                affair=affair_of(
+                    control.basis, sent.sender, control.law_row, day, ordinances=self._ordinances
+                ),
+                decided_at=sent.at,
                 valid_until=permit.valid_until,
                 persons=persons,
-                digest=digest,
-                control=envelope.control,
-                sealed=envelope.sealed,
-                signature=envelope.signature,
+                codes=codes,
+                digest=sent.digest,
+                control=sent.envelope.control,
+                sealed=sent.envelope.sealed,
+                signature=sent.envelope.signature,
                 permit=note,
-                permit_signature=self._signer.sign(note),
-                inquirer_codes=link_codes,
+                permit_signature=self._trust.signer().sign(note),
+                inquirer_codes=sent.link_codes,
             )
-        first = await self._record(f"inquiry/{sender}/{control.message_id}", number, 0, happened)
-        if first.digest != digest:
-            return NetworkVerdict(control.message_id, "", "N-107", at, "")
-        return NetworkVerdict(
-            control.message_id,
-            number,
-            getattr(first, "code", ""),
-            first.decided_at,
-            getattr(first, "valid_until", ""),
-        )
+        change = Change(exchange.stream(number), 0, (happened,))
+        first = await self._record(f"inquiry/{sent.sender}/{control.message_id}", (change,))
+        if first.digest != sent.digest:
+            return NetworkVerdict(control.message_id, "", "N-107", sent.at, "", ())
+        if isinstance(first, ExchangePermitted):
+            return NetworkVerdict(
+                control.message_id, number, "", first.decided_at, first.valid_until, first.codes
+            )
+        return NetworkVerdict(control.message_id, number, first.code, first.decided_at, "", ())
 
-    async def _answer(
-        self, sender: str, control: AnswerControl, envelope: Envelope, link_codes: tuple[str, ...]
-    ) -> NetworkVerdict:
-        now = self._clock()
-        at = now.isoformat(timespec="microseconds")
+    async def _answer(self, sent: Sent, control: AnswerControl) -> NetworkVerdict:
         number = control.processing_number
-        digest = _digest(envelope, link_codes)
         while True:
-            recorded = await self.ledger.stream(exchange.stream(number))
-            state = exchange.State()
-            for earlier in recorded:
-                # A permit that was erased permits nothing any longer (N-108).
-                if not (earlier.erased and isinstance(earlier.event, ExchangePermitted)):
-                    state = exchange.evolve(state, earlier.event)
-            done = state.answered
-            if done is not None and (done.message_id, done.digest) == (control.message_id, digest):
-                return NetworkVerdict(control.message_id, number, "", done.decided_at, "")
-            refusal = exchange.decide_answer(state, control, sender, now)
+            seen, state = await self._exchange(number)
+            done = state.answered.get(control.message_id)
+            if done is not None and done.digest == sent.digest:
+                return NetworkVerdict(control.message_id, number, "", done.decided_at, "", ())
+            refusal = exchange.decide_answer(state, control, sent.sender, sent.link_codes, sent.now)
             if refusal is not None or state.permitted is None:
                 code = refusal.code if refusal is not None else "N-108"
-                lost = AnswerRefused(number, control.message_id, sender, code, at, digest)
-                key = f"refused_answer/{sender}/{digest}"
+                lost = AnswerRefused(number, control.message_id, sent.sender, code, sent.at, sent.digest)
+                key = f"refused_answer/{sent.sender}/{sent.digest}"
                 await self.ledger.append(Unit(key, (Change(key, 0, (lost,)),)))
-                return NetworkVerdict(control.message_id, number, code, at, "")
+                return NetworkVerdict(control.message_id, number, code, sent.at, "", ())
             note = encode(
                 DeliveryNote(
-                    processing_number=number,
-                    message_id=control.message_id,
-                    in_reply_to=control.in_reply_to,
-                    inquirer=control.inquirer,
-                    provider=sender,
-                    relayed_at=at,
-                    link_codes=state.permitted.inquirer_codes,
+                    **_shared(DeliveryNote, control) | {"provider": sent.sender},
+                    relayed_at=sent.at,
+                    link_codes=tuple(state.permitted.inquirer_codes[place] for place in control.persons),
                 )
             )
             happened = ExchangeAnswered(
-                processing_number=number,
-                message_id=control.message_id,
-                inquirer=control.inquirer,
-                provider=sender,
-                code=control.code,
-                answered_at=control.answered_at,
-                decided_at=at,
-                digest=digest,
-                control=envelope.control,
-                sealed=envelope.sealed,
-                signature=envelope.signature,
+                **_shared(ExchangeAnswered, control) | {"provider": sent.sender},
+                decided_at=sent.at,
+                digest=sent.digest,
+                control=sent.envelope.control,
+                sealed=sent.envelope.sealed,
+                signature=sent.envelope.signature,
                 note=note,
-                note_signature=self._signer.sign(note),
+                note_signature=self._trust.signer().sign(note),
             )
             try:
-                first = await self._record(
-                    f"answer/{sender}/{control.message_id}", number, len(recorded), happened
-                )
+                change = Change(exchange.stream(number), seen, (happened,))
+                first = await self._record(f"answer/{sent.sender}/{control.message_id}", (change,))
             except StreamMoved:
                 continue
-            if first.digest != digest:
-                return NetworkVerdict(control.message_id, number, "N-107", at, "")
-            return NetworkVerdict(control.message_id, number, "", first.decided_at, "")
+            if first.digest != sent.digest:
+                return NetworkVerdict(control.message_id, number, "N-107", sent.at, "", ())
+            return NetworkVerdict(control.message_id, number, "", first.decided_at, "", ())
 
-    async def _record(self, message_id: str, number: str, seen: int, happened: Any) -> Any:
-        """Append, and return the event that stands: this one, or the first one of a repeated message."""
-        unit = Unit(message_id, (Change(exchange.stream(number), seen, (happened,)),))
-        outcome = await self.ledger.append(unit)
-        return (await self.ledger.at([outcome.first]))[0].event if outcome.repeated else happened
-
-    async def _translate(
-        self, link_codes: tuple[str, ...], inquirer: str, provider: str
-    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The persons behind an inquirer's codes, and the provider's own codes for them."""
-        await self.follower.reach(self.ledger.position)
-        persons, theirs = [], []
-        for code in link_codes:
-            rows = await self.follower.query(
-                "SELECT i.person, p.position FROM issued_code i LEFT JOIN issued_person p "
-                "ON p.person = i.person AND p.agency = ? WHERE i.code_index = ? AND i.agency = ?",
-                (provider, self.ledger.vault.blind("link_code", code), inquirer),
+    async def _letter(self, sent: Sent, control: LetterControl) -> NetworkVerdict:
+        number = control.processing_number
+        message_id = f"letter/{sent.sender}/{control.message_id}"
+        key = letters.stream(sent.sender, control.message_id)
+        while True:
+            earlier = await self.ledger.stream(key)
+            if earlier and earlier[0].event.digest == sent.digest:
+                first = earlier[0].event
+                code = getattr(first, "code", "")
+                return NetworkVerdict(control.message_id, number, code, first.decided_at, "", ())
+            if earlier:
+                return NetworkVerdict(control.message_id, number, "N-107", sent.at, "", ())
+            seen, state = await self._exchange(number) if number else (0, exchange.State())
+            persons, receiver_codes = await self.codes.translate(
+                sent.link_codes, sent.sender, control.receiver
             )
-            person, position = rows[0] if rows else ("", None)
-            persons.append(person)
-            issued = (await self.ledger.at([position]))[0] if position is not None else None
-            theirs.append("" if issued is None or issued.erased else issued.event.link_code)
-        return tuple(persons), tuple(theirs)
+            facts = LetterFacts(
+                await self._agency(sent.sender),
+                await self._agency(control.receiver),
+                _table(control.sent_at),
+                persons,
+                receiver_codes,
+                state,
+                await self._replied(control),
+            )
+            refusal = letters.decide_relay(control, sent.kind, sent.sender, facts)
+            changes: list[Change]
+            if refusal is not None:
+                lost = LetterRefused(
+                    **_shared(LetterRefused, control) | {"sender": sent.sender},
+                    decided_at=sent.at,
+                    code=refusal.code,
+                    digest=sent.digest,
+                )
+                changes = [Change(key, 0, (lost,))]
+            else:
+                note = encode(
+                    LetterNote(**_shared(LetterNote, control), relayed_at=sent.at, link_codes=receiver_codes)
+                )
+                relayed = LetterRelayed(
+                    **_shared(LetterRelayed, control),
+                    decided_at=sent.at,
+                    persons=persons,
+                    digest=sent.digest,
+                    control=sent.envelope.control,
+                    sealed=sent.envelope.sealed,
+                    signature=sent.envelope.signature,
+                    note=note,
+                    note_signature=self._trust.signer().sign(note),
+                )
+                changes = [Change(key, 0, (relayed,))]
+                if happened := letters.in_exchange(control, state, sent.at):
+                    changes.append(Change(exchange.stream(number), seen, happened))
+            try:
+                await self._record(message_id, tuple(changes))
+            except StreamMoved:
+                continue
+            code = refusal.code if refusal is not None else ""
+            return NetworkVerdict(control.message_id, number, code, sent.at, "", ())
+
+    async def _replied(self, control: LetterControl) -> LetterRelayed | None:
+        """The letter to which a receipt replies."""
+        recorded = await self.ledger.stream(letters.stream(control.receiver, control.letter_to))
+        first = recorded[0].event if control.kind == "receipt" and recorded else None
+        return first if isinstance(first, LetterRelayed) else None
+
+    async def _exchange(self, number: str) -> tuple[int, exchange.State]:
+        """How many events an exchange has, and its state."""
+        recorded = await self.ledger.stream(exchange.stream(number))
+        state = exchange.State()
+        for earlier in recorded:
+            # A permit that was erased permits nothing any longer (N-108).
+            if not (earlier.erased and isinstance(earlier.event, ExchangePermitted)):
+                state = exchange.evolve(state, earlier.event)
+        return len(recorded), state
+
+    async def _record(self, message_id: str, changes: tuple[Change, ...]) -> Any:
+        """Append, and return the event that stands: the first of these, or of the message's first time."""
+        try:
+            outcome = await self.ledger.append(Unit(message_id, changes))
+        finally:  # also where the outcome is unknown: only those for whom it is are woken
+            for happened in (happened for change in changes for happened in change.events):
+                if (mail := self._mail.pop(letters.addressee(happened), None)) is not None:
+                    mail.set()
+        return (await self.ledger.at([outcome.first]))[0].event if outcome.repeated else changes[0].events[0]
 
     # -- mailboxes ------------------------------------------------------------------------------------
 
@@ -362,12 +388,13 @@ class NetworkCore:
         """What lies in a mailbox behind a position; waits `wait` seconds at most for the first item."""
         found: list[Delivery] = []
         with self._poll() as poll:
-            end = self.ledger.position
-            found = await self._lying(agency, after, end)
+            mail = self._mail.setdefault(agency, trio.Event())
+            found = await self._lying(agency, after, self.ledger.position)
             poll.deadline = trio.current_time() + wait
             while not found:
-                end = await self.ledger.wait_beyond(end)
-                found = await self._lying(agency, after, end)
+                await mail.wait()
+                mail = self._mail.setdefault(agency, trio.Event())
+                found = await self._lying(agency, after, self.ledger.position)
         return found
 
     async def _lying(self, agency: str, after: int, end: int) -> list[Delivery]:
@@ -377,11 +404,23 @@ class NetworkCore:
                 "SELECT position FROM mailbox WHERE agency = ? AND position > ? ORDER BY position LIMIT ?",
                 (agency, after, MAILBOX_BATCH),
             )
-            lying = await self.ledger.at([row[0] for row in rows])
-            found = [_delivery(r) for r in lying if not r.erased]
+            found = await self._opened([row[0] for row in rows])
             if found or not rows:
                 return found
             after = rows[-1][0]  # all of these were erased before anybody fetched them
+
+    async def _opened(self, positions: Sequence[int]) -> list[Delivery]:
+        """The first of these items, as many as one answer should carry."""
+        found: list[Delivery] = []
+        size = 0
+        for start in range(0, len(positions), READ_AT_ONCE):
+            for recorded in await self.ledger.at(positions[start : start + READ_AT_ONCE]):
+                if not recorded.erased:
+                    found.append(_delivery(recorded))
+                    size += len(recorded.event.sealed)
+                if size > MAILBOX_BYTES:
+                    return found
+        return found
 
 
 def _delivery(recorded: Any) -> Delivery:
@@ -389,12 +428,18 @@ def _delivery(recorded: Any) -> Delivery:
     envelope = Envelope(e.control, e.sealed, e.signature)
     if isinstance(e, ExchangePermitted):
         return Delivery(recorded.position, "inquiry", e.permit, e.permit_signature, envelope)
-    return Delivery(recorded.position, "answer", e.note, e.note_signature, envelope)
+    kind = "answer" if isinstance(e, ExchangeAnswered) else e.kind
+    return Delivery(recorded.position, kind, e.note, e.note_signature, envelope)
 
 
 def _digest(envelope: Envelope, link_codes: tuple[str, ...]) -> str:
-    parts = (envelope.control, envelope.sealed, envelope.signature, *(code.encode() for code in link_codes))
+    parts = (envelope.control, envelope.sealed, envelope.signature, *map(str.encode, link_codes))
     return sha256(b"".join(sha256(part).digest() for part in parts)).hexdigest()
+
+
+def _shared(kind: type[Any], control: Any) -> dict[str, Any]:
+    """The items that an event or note has in common with a control part."""
+    return {f.name: getattr(control, f.name) for f in fields(kind) if hasattr(control, f.name)}
 
 
 def _table(requested_at: str) -> LawTable | None:

@@ -8,11 +8,13 @@ from adapters.http import Request, Response
 from adapters.network.reference.core import NetworkCore
 from adapters.witness.server import WitnessServer
 from broker.linkage.crypto import CertificateInvalid, identity
+from broker.linkage.partners import NETWORK
 from schemas.messages import Envelope, Malformed, NetworkVerdict, build, pack, unpack
 
 REGISTRY = "urn:renkei:registry"
 AGENCY = "urn:renkei:agency:"
 MAX_WAIT = 60.0
+MAX_NAMES = 100
 Call = Callable[[str, Request], Awaitable[Response]]
 
 
@@ -32,7 +34,11 @@ class NetworkServer:
             ("GET", "/v1/mailbox"): self._mailbox,
             ("GET", "/v1/codes"): self._codes,
             ("POST", "/v1/codes/forget"): self._forget,
+            ("POST", "/v1/codes/retire"): self._retire,
             ("POST", "/v1/codes"): self._issue,
+            ("POST", "/v1/codes/changed"): self._changed,
+            ("POST", "/v1/records"): self._records,
+            ("POST", "/v1/records/of"): self._records_of,
         }
 
     async def handle(self, request: Request) -> Response:
@@ -83,17 +89,39 @@ class NetworkServer:
         return Response(200, pack(await self._core.mailbox(_agency(caller), after, wait)))
 
     async def _codes(self, caller: str, request: Request) -> Response:
-        return Response(200, pack(await self._core.issued_codes(_agency(caller), _wait(request))))
+        return Response(200, pack([*await self._core.codes.waiting(_agency(caller), _wait(request))]))
 
     async def _forget(self, caller: str, request: Request) -> Response:
-        await self._core.forget_numbers(_agency(caller), unpack(request.body))
+        await self._core.codes.taken(_agency(caller), [str(number) for number in unpack(request.body)])
+        return Response(200, pack({"code": ""}))
+
+    async def _retire(self, caller: str, request: Request) -> Response:
+        await self._core.codes.retire(_agency(caller), [str(code) for code in unpack(request.body)])
         return Response(200, pack({"code": ""}))
 
     async def _issue(self, caller: str, request: Request) -> Response:
         if caller != REGISTRY:
             raise _Forbidden("N-102")
         requests = [(str(a), str(n), str(r)) for a, n, r in unpack(request.body)]
-        return Response(200, pack(await self._core.issue(requests)))
+        return Response(200, pack(await self._core.codes.issue(requests)))
+
+    async def _changed(self, caller: str, request: Request) -> Response:
+        if caller != REGISTRY:
+            raise _Forbidden("N-102")
+        changes = [(str(former), str(present)) for former, present in unpack(request.body)]
+        await self._core.codes.record_code_changed(changes)
+        return Response(200, pack({"code": ""}))
+
+    async def _records(self, caller: str, request: Request) -> Response:
+        """A page of the network's records of the caller's own exchanges; its operator reads all."""
+        values = unpack(request.body)
+        after, since, until = int(values["after"]), str(values["since"]), str(values["until"])
+        return Response(200, pack(await self._core.accounts.page(_reader(caller), after, since, until)))
+
+    async def _records_of(self, caller: str, request: Request) -> Response:
+        """The network's records of these exchanges, nothing for others'."""
+        names = [(str(i), str(p), str(message)) for i, p, message in unpack(request.body)]
+        return Response(200, pack(await self._core.accounts.of(_reader(caller), names[:MAX_NAMES])))
 
 
 class _Forbidden(Exception):
@@ -106,6 +134,11 @@ def _agency(caller: str) -> str:
     if not caller.startswith(AGENCY):
         raise _Forbidden("N-101")
     return caller.removeprefix(AGENCY)
+
+
+def _reader(caller: str) -> str:
+    """Whose exchanges somebody may read: an agency its own, the network's operator all ("")."""
+    return "" if caller == NETWORK else _agency(caller)
 
 
 def _wait(request: Request) -> float:
