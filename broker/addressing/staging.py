@@ -27,6 +27,7 @@ class Staging:
             "CREATE TABLE IF NOT EXISTS staged (number TEXT PRIMARY KEY, owner TEXT NOT NULL, "
             "value TEXT NOT NULL) WITHOUT ROWID"
         )
+        self._rows.execute("CREATE INDEX IF NOT EXISTS staged_value ON staged (owner, value)")
 
     def close(self) -> None:
         self._rows.close()
@@ -44,6 +45,20 @@ class Staging:
             return self._rows.execute(
                 "SELECT number, value FROM staged WHERE owner = ? ORDER BY number", (owner,)
             ).fetchall()
+
+    def find(self, numbers: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """number -> (owner, value), of those that are staged."""
+        with self._lock:
+            sql = "SELECT owner, value FROM staged WHERE number = ?"
+            rows = {number: self._rows.execute(sql, (number,)).fetchone() for number in numbers}
+        return {number: row for number, row in rows.items() if row is not None}
+
+    def numbers(self, owner: str, values: Iterable[str]) -> dict[str, str]:
+        """value -> number, of those of an owner that are staged."""
+        with self._lock:
+            sql = "SELECT number FROM staged WHERE owner = ? AND value = ?"
+            rows = {value: self._rows.execute(sql, (owner, value)).fetchone() for value in values}
+        return {value: row[0] for value, row in rows.items() if row is not None}
 
     def _change(self, sql: str, rows: Iterable[tuple[str, ...]]) -> None:
         with self._lock, immediate(self._rows):

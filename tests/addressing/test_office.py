@@ -27,6 +27,7 @@ from tests.house import (
     open_house,
     resident,
 )
+from tests.registry.settling import desk_of
 
 FREE = next(number for serial in range(7, 30) if (number := integrated_number(serial)) is not None)
 
@@ -100,9 +101,97 @@ async def test_a_new_individual_number_is_followed_and_the_code_stays_tied(house
     before = await house.asking.of_kind(LinkCodeAcquired)
     assert await house.asking.addressing.register(values(0, individual_number=renumbered)) is None
     assert await numbers_of(house.asking) == [renumbered]
-    await house.asking.acquire()
+    ((number, _),) = staged = await house.asking.addressing.acquisitions()
+    assert await house.asking.registry.acquire(staged) == ["N-201"], "the network knows the person still"
+    await desk_of(house.asking).settle([(number, "N-201")])
     assert await numbers_of(house.asking) == []
     assert await house.asking.of_kind(LinkCodeAcquired) == before
+    assert await house.asking.addressing.resolve([number]) == {}
+    assert files_with(house.folder, number) == []
+
+
+async def test_a_number_that_was_mistyped_is_free_for_its_owner_once_it_is_corrected(house: House) -> None:
+    """A-103 tells the office to correct the wrong number; then the right person can have it."""
+    mistyped, right = "123456789018", "210987654321"
+    assert await house.asking.addressing.register(values(0, individual_number=mistyped)) is None
+    owner = values(1, individual_number=mistyped)
+    assert await house.asking.addressing.register(owner) == Refusal("A-103")
+    assert await house.asking.addressing.register(values(0, individual_number=right)) is None
+    assert await house.asking.addressing.register(owner) is None
+    assert await house.asking.addressing.register(values(2, individual_number=right)) == Refusal("A-103")
+
+
+@pytest.mark.req("R-421")
+async def test_who_moves_in_again_is_found_by_the_individual_number(house: House) -> None:
+    addressing, known = house.asking.addressing, PEOPLE[0].individual_number
+    await addressing.leave(resident(ASKING, 0), "moved")
+    assert await addressing.former(known) == resident(ASKING, 0)
+    assert await addressing.former("123456789018") == ""
+    assert await numbers_of(house.asking) == []
+    moved_in = values(0, integrated_number=await addressing.former(known), address="連携市能里町４番５号")
+    assert await addressing.register(moved_in) is None
+    assert await numbers_of(house.asking) == [known], "and a code is acquired again"
+    renumbered = values(0, individual_number="123456789018")
+    assert await addressing.register(renumbered) is None
+    assert await addressing.former(known) == ""
+
+
+@pytest.mark.req("R-429")
+async def test_individual_numbers_are_tied_to_what_the_offices_have_already(house: House) -> None:
+    """At introduction the residents file brings both numbers of everybody, and each finds the other."""
+    for index in range(5):
+        number = await house.asking.addressing.former(PEOPLE[index].individual_number)
+        assert number == resident(ASKING, index)
+        assert await house.asking.addressing.knows(number)
+
+
+async def test_a_person_is_found_by_the_four_basic_items(house: House) -> None:
+    find = house.asking.addressing.find
+    assert await find(values(2)) == resident(ASKING, 2)
+    assert await find(values(2, name=values(2)["name"].replace("\u3000", " "))) == resident(ASKING, 2)
+    assert await find(values(2, kana="チガウ")) == resident(ASKING, 2), "kana are not compared"
+    for item in ("name", "birth_date", "sex", "address"):
+        assert await find(values(2, **{item: "1901-02-03"})) == Refusal("I-221")
+    moved = values(2, address="連携市若草台９丁目９番９号")
+    assert await house.asking.addressing.register(moved) is None
+    assert await find(values(2)) == Refusal("I-221")
+    assert await find(moved) == resident(ASKING, 2)
+    twin = {**moved, "integrated_number": FREE, "individual_number": "123456789018"}
+    assert await house.asking.addressing.register(twin) is None
+    assert await find(moved) == Refusal("I-222")
+
+
+async def test_many_wait_in_pages_and_each_keeps_the_number(
+    tmp_path: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.addressing.office.AT_ONCE", 2)
+    async with open_house(tmp_path, keys) as house:
+        for index in range(5):
+            await house.asking.register(index)
+        pairs: list[tuple[str, str]] = []
+        after = 0
+        for expected in (2, 2, 1):
+            page, after = await house.asking.addressing.page(after)
+            assert len(page) == expected
+            pairs += page
+        assert after == 0, "that was the end"
+        assert sorted(individual for _, individual in pairs) == sorted(p.individual_number for p in PEOPLE)
+        assert (await house.asking.addressing.page(0))[0] == pairs[:2]
+        progress = await house.asking.addressing.progress()
+        assert (progress.waiting, progress.acquired, progress.refused) == (5, 0, {})
+        outcomes = ("", "N-201", "J-101", "J-104", "J-101")
+        await house.asking.addressing.settle(
+            {number: code for (number, _), code in zip(pairs, outcomes, strict=True)}
+        )
+        progress = await house.asking.addressing.progress()
+        assert (progress.waiting, progress.acquired, progress.refused) == (0, 2, {"J-101": 2, "J-104": 1})
+        refused, after = await house.asking.addressing.refused(0)
+        assert [code for _, code in refused + (await house.asking.addressing.refused(after))[0]] == [
+            "J-101",
+            "J-104",
+            "J-101",
+        ]
+        assert house.asking.addressing.staging.of("person") == []
 
 
 @pytest.mark.req("R-086")
@@ -135,6 +224,23 @@ async def test_an_interrupted_acquisition_goes_on_with_the_same_numbers(tmp_path
         assert house.asking.tokens == [], "no number was made a second time"
 
 
+@pytest.mark.req("R-115")
+async def test_who_is_asked_for_twice_at_once_gets_one_number(tmp_path: Path, keys: Keys) -> None:
+    async with open_house(tmp_path, keys) as house:
+        for index in range(5):
+            await house.asking.register(index)
+        found: list[list[tuple[str, str]]] = []
+
+        async def look() -> None:
+            found.append(await house.asking.addressing.acquisitions())
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(look)
+        assert found == [found[0]] * 4
+        assert len(house.asking.tokens) == len(house.asking.staging.of("person")) == 5
+
+
 @pytest.mark.req("R-116")
 async def test_acquisition_numbers_are_forgotten_when_the_acquisition_ends(
     tmp_path: Path, keys: Keys
@@ -163,11 +269,11 @@ async def test_a_number_that_a_crash_left_behind_is_forgotten(house: House) -> N
     town = house.other
     await town.register(1)
     ((number, _),) = await town.addressing.acquisitions()
-    ((_, who),) = await town.addressing._staged()
-    await town.addressing._settle(who, "J-101")
-    assert await town.addressing._staged() == [(number, who)]
+    ((_, owner),) = town.staging.of("person")
+    await town.addressing._settle(owner, "J-101")
+    assert town.staging.of("person") == [(number, owner)]
     assert await town.addressing.acquisitions() == []
-    assert await town.addressing._staged() == []
+    assert town.staging.of("person") == []
 
 
 @pytest.mark.req("R-116")
@@ -193,11 +299,10 @@ async def test_an_acquisition_that_ends_meanwhile_is_not_begun_anew(
 
         return reading
 
-    monkeypatch.setattr(town.addressing, "_staged", then_it_ends(town.addressing._staged))
     monkeypatch.setattr(town.addressing.follower, "query", then_it_ends(town.addressing.follower.query))
     assert await town.addressing.acquisitions() == []
     assert len(town.tokens) == made
-    assert await town.addressing._staged() == []
+    assert town.staging.of("person") == []
 
 
 @pytest.mark.req("R-113")
@@ -218,5 +323,5 @@ async def test_what_addressing_knows_of_persons_is_sealed_in_every_file(house: H
 @pytest.mark.req("R-113")
 def test_the_port_to_the_intermediate_interface_gives_no_individual_number() -> None:
     port = {name for name in vars(AddressingPort) if not name.startswith("_")}
-    assert port == {"guard", "knows"}
+    assert port == {"guard", "guards", "knows"}
     assert all(callable(getattr(Addressing, name)) for name in port)

@@ -1,13 +1,36 @@
 """ID conversion: each agency has codes of its own, they never meet, and no individual number comes here."""
 
 from hashlib import md5, sha1, sha256, sha512
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adapters.network.reference.codes import link_code, person_mark
+from adapters.platform.link_codes import LinkCodes
+from broker.intermediate.link_code import (
+    EVENTS,
+    CodeConversionTable,
+    LinkCodeAcquired,
+    LinkCodeRetired,
+    LinkCodeTied,
+    RetirementTold,
+    State,
+    decide_retire,
+    decide_tie,
+    decide_told,
+    evolve,
+)
 from broker.intermediate.provision import ProvisionRequested
+from broker.ledger import erasure
+from broker.ledger.folder import LedgerFolder
 from broker.linkage.outgoing import MessageQueued
+from ops.replay import replay
+from schemas.errors import Refusal
 from schemas.messages import DeliveryNote, Permit, decode
 from tests.house import (
     ANSWERING,
@@ -15,6 +38,7 @@ from tests.house import (
     OTHER,
     PEOPLE,
     STORED,
+    Clock,
     House,
     Town,
     contents,
@@ -22,6 +46,7 @@ from tests.house import (
     order,
     resident,
 )
+from tests.intermediate.samples import after
 
 
 async def codes_of(town: Town) -> dict[str, str]:
@@ -135,3 +160,147 @@ async def test_the_intermediate_interface_holds_no_individual_number(house: Hous
     addressing = contents(await house.asking.people.ledger.at([1, 2]))
     assert any(number.encode() in addressing for number in individual), "addressing has them, sealed"
     assert files_with(house.folder, *individual) == []
+
+
+# 失効と再構築
+
+ACQUIRED = LinkCodeAcquired("p", "x1", "c1", "n1")
+RETIRED, TOLD = LinkCodeRetired("p", "x1", "died"), RetirementTold("p", "x1")
+
+
+def test_a_code_is_retired_once_and_told_once() -> None:
+    known = after(State(), evolve, ACQUIRED)
+    assert decide_retire(known, "x1", "died") == (RETIRED,)
+    assert decide_retire(known, "x2", "died") == decide_retire(State(), "x1", "died") == ()
+    retired = after(State(), evolve, ACQUIRED, RETIRED)
+    assert decide_retire(retired, "x1", "died") == ()
+    assert decide_told(retired, "p", "x1") == (TOLD,)
+    assert decide_told(after(retired, evolve, TOLD), "p", "x1") == ()
+
+
+def test_a_code_stands_for_one_person() -> None:
+    assert decide_tie("", "p") == (LinkCodeTied("p"),)
+    assert decide_tie("p", "p") == ()
+    assert decide_tie("q", "p") == Refusal("I-224")
+
+
+@pytest.mark.parametrize("steps", [(RETIRED,), (TOLD,), (ACQUIRED, ACQUIRED), (ACQUIRED, TOLD)])
+def test_steps_that_cannot_follow_raise(steps: tuple[Any, ...]) -> None:
+    with pytest.raises(KeyError):
+        after(State(), evolve, *steps)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(("acquire", "retire", "tell")), st.sampled_from("PQR"), st.sampled_from("abcd")
+        ),
+        max_size=25,
+    )
+)
+@pytest.mark.req("R-109", "R-112")
+def test_persons_and_codes_stay_one_to_one_whatever_happens(steps: list[tuple[str, str, str]]) -> None:
+    async def live(folder: Path) -> None:
+        of = LedgerFolder(folder, "renkei/990019", EVENTS, (CodeConversionTable(),), Clock())
+        codes = LinkCodes(of.ledger, of.follower)
+        owners: dict[str, str] = {}
+        valid: dict[str, str] = {}
+        async with trio.open_nursery() as nursery:
+            await nursery.start(of.ledger.run)
+            await nursery.start(of.follower.run)
+            for step, who, code in steps:
+                if step == "acquire" and code in owners and valid.get(who) != code:
+                    # The network gives no code twice; one that is another person's is refused.
+                    if owners[code] != who:
+                        assert await codes.acquire(who, code) == Refusal("I-224")
+                elif step == "acquire":
+                    assert await codes.acquire(who, code) is None
+                    valid[who] = code
+                    owners[code] = who
+                elif step == "retire":
+                    await codes.retire(who, "moved")
+                    valid.pop(who, None)
+                elif step == "tell":
+                    await codes.told(await codes.untold())
+                assert {who: await codes.valid(who) for who in "PQR"} == {
+                    who: valid.get(who, "") for who in "PQR"
+                }
+                await of.follower.reach(of.ledger.position)
+                rows = await of.follower.query("SELECT person, code_index FROM code_conversion")
+                blind = of.vault.blind
+                assert sorted(rows) == sorted(
+                    (blind("person", person), blind("link_code", held)) for person, held in valid.items()
+                )
+                assert await codes.persons("abcd") == {held: person for person, held in valid.items()}
+            nursery.cancel_scope.cancel()
+        of.close()
+
+    with TemporaryDirectory() as folder:
+        trio.run(live, Path(folder))
+
+
+async def test_a_person_has_one_code_and_a_code_one_person(house: House) -> None:
+    codes = LinkCodes(house.asking.platform.ledger, house.asking.platform.follower)
+    one, other = resident(ASKING, 0), resident(ASKING, 1)
+    held = await codes.valid(one)
+    before = house.asking.platform.ledger.position
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(codes.acquire, one, held)
+    assert house.asking.platform.ledger.position == before, "the same again changes nothing"
+    assert await codes.acquire(other, held) == Refusal("I-224")
+    outcomes: list[Refusal | None] = []
+
+    async def acquire(number: str) -> None:
+        outcomes.append(await codes.acquire(number, "0" * 32))
+
+    async with trio.open_nursery() as nursery:
+        for number in (one, other):
+            nursery.start_soon(acquire, number)
+    assert sorted(map(str, outcomes)) == sorted(map(str, (None, Refusal("I-224"))))
+
+
+@pytest.mark.req("R-109")
+async def test_a_code_whose_key_was_destroyed_is_none_and_another_one_can_come(house: House) -> None:
+    town = house.asking
+    codes = LinkCodes(town.platform.ledger, town.platform.follower)
+    who = resident(ASKING, 0)
+    held = await codes.valid(who)
+    key = f"person/{town.platform.person(who)}"
+    await erasure.ask(town.platform.ledger, key, "rule", "one", "r1")
+    await erasure.confirm(town.platform.ledger, key, "r1", "other", Clock())
+    assert await codes.valid(who) == ""
+    assert await codes.persons([held]) == {}
+    await codes.retire(who, "erased")
+    assert await codes.untold() == [], "nobody can name it to the network any longer"
+    assert await codes.acquire(who, "0" * 32) is None
+    assert await codes.valid(who) == "0" * 32
+
+
+@pytest.mark.req("R-114")
+async def test_neither_ledger_nor_tables_of_an_agency_have_a_code_of_another_one(house: House) -> None:
+    assert await house.asking.platform.inquire(order("q-1", *STORED)) is None
+    await house.post()
+    codes = {town.agency.code: set((await codes_of(town)).values()) for town in house.towns.values()}
+    for town in house.towns.values():
+        foreign = set().union(*(found for code, found in codes.items() if code != town.agency.code))
+        blind = {town.folder.vault.blind("link_code", code) for code in foreign}
+        opened = contents(await town.events())
+        assert not [code for code in foreign | blind if code.encode() in opened]
+        assert files_with(town.data, *foreign, *blind) == []
+        own = {town.folder.vault.blind("link_code", code) for code in codes[town.agency.code]}
+        assert files_with(town.data, *own), "the search would find one"
+
+
+@pytest.mark.req("R-112")
+async def test_a_rebuild_from_events_gives_the_same_conversion_table(house: House, tmp_path: Path) -> None:
+    for town in (house.asking, house.answering):
+        codes = LinkCodes(town.platform.ledger, town.platform.follower)
+        await codes.retire(resident(town.agency, 0), "moved")
+        await codes.acquire(resident(town.agency, 1), "1" * 32)
+        await codes.told(await codes.untold())
+        await codes.retire(resident(town.agency, 2), "died")
+        table = await town.rows("SELECT * FROM code_conversion ORDER BY person")
+        assert len(table) == {ASKING.code: 3, ANSWERING.code: 2}[town.agency.code]
+    assert replay(house.folder, tmp_path / "again") == 0

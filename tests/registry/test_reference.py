@@ -2,14 +2,16 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from adapters.http import Client, Response, Unreachable, client_context
 from adapters.registry.client import RegistryClient
+from adapters.registry.reference import RegistryServer
 from schemas.errors import Refused
 from schemas.messages import pack, unpack
-from tests.house import ASKING, PEOPLE, House, Keys, files_with, open_house
+from tests.house import ASKING, OTHER, PEOPLE, House, Keys, Line, files_with, open_house
 
 NUMBER, KNOWN = "a" * 32, PEOPLE[0].individual_number
 
@@ -82,7 +84,7 @@ async def test_without_the_network_the_registry_says_so_and_promises_nothing(
     async def cut(*_: object, **__: object) -> Response:
         raise Unreachable("the line is cut")
 
-    through = house.asking.registry
+    through, KNOWN = house.other.registry, PEOPLE[1].individual_number  # the other one
     with monkeypatch.context() as patch:
         patch.setattr(house.registry_line, "request", cut)
         with pytest.raises(Refused, match="S-103"):
@@ -98,3 +100,47 @@ async def test_nothing_of_an_acquisition_stays_at_the_registry(served: House) ->
     assert await served.asking.client.codes()
     await served.asking.client.forget([NUMBER])
     assert files_with(served.folder, NUMBER) == []
+
+
+async def verdict(house: House, number: str, individual: str, **known: Any) -> str:
+    """What a registry that knows this says about one request of 例示市."""
+    (code,) = await RegistryServer(house.register, house.registry_line, **known).acquire(
+        OTHER.code, [(number, individual)]
+    )
+    return code
+
+
+@pytest.mark.req("R-115", "R-120")
+async def test_what_the_law_refuses_is_refused_with_its_own_code(house: House) -> None:
+    here, abroad = PEOPLE[1].individual_number, "123456789018"
+    house.register[abroad] = ""
+    assert await verdict(house, NUMBER, "210987654321") == "J-101", "nobody's number"
+    assert await verdict(house, NUMBER, here, renumbered=[here]) == "J-103", "changed (Act art. 7(2))"
+    assert await verdict(house, NUMBER, abroad) == "J-104", "no resident record code"
+    for number in ("", here, abroad, PEOPLE[1].resident_record_code):
+        assert await verdict(house, number, here) == "J-105", "Act art. 21-2(2)"
+    asked = [(NUMBER, here), (NUMBER, PEOPLE[2].individual_number), ("b" * 32, PEOPLE[3].individual_number)]
+    registry = RegistryServer(house.register, house.registry_line)
+    assert await registry.acquire(OTHER.code, asked) == ["J-106", "J-106", ""], "ordinance art. 41-2"
+    assert await registry.acquire(OTHER.code, asked[:1] * 2) == ["", ""], "the same request twice is one"
+    assert await registry.acquire(OTHER.code, [(NUMBER, PEOPLE[2].individual_number)]) == ["N-202"]
+    (found,) = [pair for pair in await house.other.client.codes() if pair[0] == NUMBER]
+    await house.other.client.forget([NUMBER])
+    assert await verdict(house, "c" * 32, here) == "N-201", "ordinance art. 44(2)"
+    assert found[1]
+
+
+def test_the_register_of_a_file_knows_what_was_changed(tmp_path: Path) -> None:
+    file = tmp_path / "register.csv"
+    file.write_text(
+        "resident_record_code,individual_number,former_resident_record_code,former_individual_number\r\n"
+        "11111111111,123456789018,22222222222,210987654321\r\n"
+        "33333333333,345678901234,,\r\n",
+        encoding="cp932",
+    )
+    registry = RegistryServer.read(file, Line.__new__(Line))
+    assert vars(registry)["_register"] == {"123456789018": "11111111111", "345678901234": "33333333333"}
+    assert vars(registry)["_former"] == {"11111111111": "22222222222"}
+    assert vars(registry)["_renumbered"] == {"210987654321"}
+    file.write_text("resident_record_code,individual_number\r\n1,2\r\n", encoding="cp932")
+    assert vars(RegistryServer.read(file, Line.__new__(Line)))["_former"] == {}
