@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import datetime
 
 from adapters.business.form import Finding
 from schemas import codes, items
@@ -64,6 +65,16 @@ def agency(value: str) -> Iterator[Finding]:
     """The code of an agency. Six digits are a local government's and carry a check digit."""
     if re.fullmatch("[0-9]{6}", value) and not codes.local_government_code_valid(value):
         yield "B-006", "検査数字が合いません"
+
+
+def moment(value: str) -> Iterator[Finding]:
+    """A time with its offset from UTC, such as 2026-11-21T18:00:00+09:00."""
+    try:
+        known = datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        known = False
+    if not known:
+        yield "B-012", "日時は 2026-11-21T18:00:00+09:00 の形で、時差まで書きます"
 
 
 def birth_date(value: str) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""The CSV files of business systems: residents (住民), staff (職員) and inquiries (照会).
+"""The CSV files of business systems: residents (住民), staff (職員), offices (所属), inquiries (照会).
 
 cp932, CRLF, a header line. Readers give `(line, record)` for every good record and an `ErrorLine` for every
 fault of the others, reading only as they are asked (R-125, R-173, R-176). Writers replace the file as a whole
@@ -11,7 +11,15 @@ from pathlib import Path
 from adapters.business import checks
 from adapters.business.form import TEXT, Column, Finding, Form
 from adapters.business.output import write_csv
-from adapters.business.records import ErrorLine, InquiryRecord, Line, ResidentRecord, StaffRecord
+from adapters.business.records import (
+    ErrorLine,
+    InquiryRecord,
+    Line,
+    OfficeRecord,
+    ResidentRecord,
+    RevocationRecord,
+    StaffRecord,
+)
 from schemas import items
 from schemas.law.roles import roles
 
@@ -23,6 +31,8 @@ _PERIOD = ("valid_from", "valid_until")
 _FISCAL_YEAR = Column(
     "fiscal_year", "相当年度", "9", checks.FISCAL_YEAR_DIGITS, required=False, check=checks.fiscal_year
 )
+BASES = ("19-8", "19-9")
+"""Items of Act article 19 by which one inquires: the law's table, and the affairs of an ordinance."""
 _INTEGRATED_NUMBER = "団体内統合宛名番号"
 
 
@@ -71,6 +81,18 @@ STAFF = Form(
     across=_period_in_order,
 )
 
+REVOCATIONS = Form(Column("staff_id", "職員ID", "X"), Column("last_day", "権限終了日", "DATE"))
+
+OFFICES = Form(
+    Column("agency", "機関コード", "X", check=checks.agency),
+    Column("office", "所属コード", "X"),
+    Column("name", "所属名", TEXT),
+    Column("rows", "法令の表の項", "X", required=False, check=checks.law_rows),
+    Column("valid_from", "有効開始日", "DATE"),
+    Column("valid_until", "有効終了日", "DATE"),
+    across=_period_in_order,
+)
+
 INQUIRIES = Form(
     Column("request_id", "照会ID", "X"),
     Column("staff_id", "職員ID", "X"),
@@ -80,6 +102,11 @@ INQUIRIES = Form(
     Column("layout", "レイアウト", "X", check=checks.one_of(*(layout.key for layout in items.layouts()))),
     _FISCAL_YEAR,
     Column("subjects", _INTEGRATED_NUMBER, "X", check=checks.subjects),
+    Column("case_number", "事案番号", TEXT, required=False, added=True),
+    Column("not_before", "処理開始日時", "X", required=False, added=True, check=checks.moment),
+    Column("repeats", "元の照会ID", "X", required=False, added=True),
+    Column("terminal", "端末", TEXT, required=False, added=True),
+    Column("basis", "根拠", "X", required=False, added=True, check=checks.one_of(*BASES)),
     across=_year_where_the_layout_has_one,
 )
 
@@ -108,6 +135,11 @@ def _staff_member(v: Mapping[str, str]) -> StaffRecord:
     )
 
 
+def _office(v: Mapping[str, str]) -> OfficeRecord:
+    rows = tuple(v["rows"].split())
+    return OfficeRecord(v["agency"], v["office"], v["name"], rows, v["valid_from"], v["valid_until"])
+
+
 def _inquiry(v: Mapping[str, str]) -> InquiryRecord:
     return InquiryRecord(
         v["request_id"],
@@ -118,6 +150,11 @@ def _inquiry(v: Mapping[str, str]) -> InquiryRecord:
         v["layout"],
         v["fiscal_year"],
         tuple(v["subjects"].split(" ")),
+        v["case_number"],
+        v["not_before"],
+        v["repeats"],
+        v["terminal"],
+        v["basis"] or BASES[0],
     )
 
 
@@ -129,6 +166,16 @@ def read_residents(path: Path) -> Iterator[Line[ResidentRecord]]:
 def read_staff(path: Path) -> Iterator[Line[StaffRecord]]:
     """The staff of a file, with the identifier of the role whose name it holds. Raises OSError."""
     return STAFF.read(path, _staff_member)
+
+
+def read_revocations(path: Path) -> Iterator[Line[RevocationRecord]]:
+    """The revocations (権限の取消し) of a file. Raises OSError when it cannot be read."""
+    return REVOCATIONS.read(path, lambda v: RevocationRecord(v["staff_id"], v["last_day"]))
+
+
+def read_offices(path: Path) -> Iterator[Line[OfficeRecord]]:
+    """The offices (所属) of a file. Raises OSError when it cannot be read."""
+    return OFFICES.read(path, _office)
 
 
 def read_inquiries(path: Path) -> Iterator[Line[InquiryRecord]]:
@@ -170,6 +217,17 @@ def write_staff(path: Path, records: Iterable[StaffRecord]) -> list[ErrorLine]:
     return write_csv(path, STAFF.header, cells)
 
 
+def write_revocations(path: Path, records: Iterable[RevocationRecord]) -> list[ErrorLine]:
+    """Writes what `read_revocations` reads."""
+    return write_csv(path, REVOCATIONS.header, ([r.staff_id, r.last_day] for r in records))
+
+
+def write_offices(path: Path, records: Iterable[OfficeRecord]) -> list[ErrorLine]:
+    """Writes what `read_offices` reads."""
+    cells = ([r.agency, r.office, r.name, " ".join(r.rows), r.valid_from, r.valid_until] for r in records)
+    return write_csv(path, OFFICES.header, cells)
+
+
 def write_inquiries(path: Path, records: Iterable[InquiryRecord]) -> list[ErrorLine]:
     """Writes what `read_inquiries` reads."""
     cells = (
@@ -182,6 +240,11 @@ def write_inquiries(path: Path, records: Iterable[InquiryRecord]) -> list[ErrorL
             r.layout,
             r.fiscal_year,
             " ".join(r.subjects),
+            r.case_number,
+            r.not_before,
+            r.repeats,
+            r.terminal,
+            r.basis,
         ]
         for r in records
     )

@@ -37,7 +37,8 @@ def _no_relation(_values: Mapping[str, str]) -> Iterable[tuple[str, Finding]]:
 class Column:
     """One column: a type of `schemas.items` with a limit in characters, or TEXT without; a check of its own.
 
-    TEXT is always required. `check` sees only values that are there and have the right type.
+    `check` sees only values that are there and have the right type. A column that was `added` later, at the
+    end, may be missing in a file as a whole; it is then empty.
     """
 
     code: str
@@ -45,6 +46,7 @@ class Column:
     type: str
     digits: int | None = None
     required: bool = True
+    added: bool = False
     check: Callable[[str], Iterable[Finding]] = _no_finding
 
 
@@ -62,6 +64,7 @@ class Form:
     ) -> None:
         self.header = tuple(column.name_ja for column in columns)
         self._columns = {column.code: column for column in columns}
+        self._least = sum(not column.added for column in columns)
         self._across = across
         typed = [column for column in columns if column.type != TEXT]
         self._typed = frozenset(column.code for column in typed)
@@ -90,27 +93,28 @@ class Form:
         with path.open("rb") as stream:
             records = rows(stream)
             head = next(records, None)
-            if head is None or head.cells != self.header:
+            width = 0 if head is None or head.cells is None else len(head.cells)
+            if width < self._least or head is None or head.cells != self.header[:width]:
                 reason = "見出し行が決められた項目名の並びではないため、ファイル全体を読みません"
                 yield ErrorLine(1, LINE, "B-001", reason)
                 return
             for row in records:
-                values, faults = self._checked(row)
+                values, faults = self._checked(row, width)
                 if faults:
                     yield from faults
                 else:
                     yield row.line, build(values)
 
-    def _checked(self, row: Row) -> tuple[Mapping[str, str], list[ErrorLine]]:
+    def _checked(self, row: Row, width: int) -> tuple[Mapping[str, str], list[ErrorLine]]:
         lost = ("B-009", f"{'・'.join(map(str, row.lost))}行目に cp932 の文字ではないバイトがあります")
-        if row.cells is None or len(row.cells) != len(self._columns):
+        if row.cells is None or len(row.cells) != width:
             if row.cells is None:
                 reason = "行が長すぎるか、引用符が正しく閉じていません"
             else:
-                reason = f"項目の数が{len(self._columns)}ではありません"
+                reason = f"項目の数が{width}ではありません"
             findings = [("B-001", reason), *([lost] if row.lost else [])]
             return {}, [ErrorLine(row.line, LINE, *finding) for finding in findings]
-        values = dict(zip(self._columns, row.cells, strict=True))
+        values = dict.fromkeys(self._columns, "") | dict(zip(self._columns, row.cells, strict=False))
         found: dict[str, list[Finding]] = {code: [lost] for code, value in values.items() if LOST in value}
         for step in (self._of_type, self._of_columns, self._across):
             sound = {code: value for code, value in values.items() if code not in found}
@@ -130,7 +134,8 @@ class Form:
             yield fault.item, (fault.code, fault.reason.removeprefix(f"{name}: "))
         for code in values.keys() - typed:
             if not values[code]:
-                yield code, ("B-002", "必須の項目がありません")
+                if self._columns[code].required:
+                    yield code, ("B-002", "必須の項目がありません")
             elif any(unicodedata.category(sign) == "Cc" for sign in _LINE_END.sub("", values[code])):
                 yield code, ("B-003", "制御文字が含まれています")
 

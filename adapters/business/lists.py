@@ -36,6 +36,9 @@ def write_results(path: Path, layouts: Sequence[str], results: Iterable[ResultRe
         if result.code:
             entry = errors.entry(result.code)
             cause, next_step = entry.cause_ja, entry.next_ja
+        elif result.omitted:
+            names = (items.layout(result.layout).item(code).name_ja for code in result.omitted)
+            cause = f"提供されていない項目: {'・'.join(names)}"
         return [
             result.request_id,
             result.integrated_number,

@@ -46,8 +46,33 @@ class StaffRecord:
 
 
 @dataclass(frozen=True)
+class RevocationRecord:
+    """The end of all authority of a member of staff; `last_day` (YYYY-MM-DD) still counts."""
+
+    staff_id: str
+    last_day: str
+
+
+@dataclass(frozen=True)
+class OfficeRecord:
+    """An office (所属) of this agency with the law rows in its charge, or of a partner, without any."""
+
+    agency: str
+    office: str
+    name: str
+    rows: tuple[str, ...]
+    valid_from: str
+    valid_until: str
+
+
+@dataclass(frozen=True)
 class InquiryRecord:
-    """A request of a business system (照会): one question about one or more subjects (integrated numbers)."""
+    """A request of a business system (照会): one question about one or more subjects (integrated numbers).
+
+    `case_number` is the office's own mark (事案番号), `not_before` a time with its offset before which
+    nothing is sent, `repeats` the request that it asks again, `terminal` where it was ordered, and `basis`
+    19-8 or 19-9.
+    """
 
     request_id: str
     staff_id: str
@@ -57,13 +82,19 @@ class InquiryRecord:
     layout: str
     fiscal_year: str
     subjects: tuple[str, ...]
+    case_number: str = ""
+    not_before: str = ""
+    repeats: str = ""
+    terminal: str = ""
+    basis: str = "19-8"
 
 
 @dataclass(frozen=True)
 class ResultRecord:
     """What came of one subject of a request: a state in Japanese and, where it was refused, a code.
 
-    Where it was answered, `payload` holds the items and `layout` is the key that they follow.
+    Where it was answered, `payload` holds the items, `omitted` are those left out (by code), and `layout` is
+    the key that they follow.
     """
 
     request_id: str
@@ -72,6 +103,7 @@ class ResultRecord:
     code: str = ""
     layout: str = ""
     payload: Mapping[str, str | Sequence[str]] | None = field(default=None, repr=False)
+    omitted: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -88,5 +120,5 @@ class ErrorLine:
 
 
 R = TypeVar("R")
-Record = ResidentRecord | ReplicaRecord | StaffRecord | InquiryRecord
+Record = ResidentRecord | ReplicaRecord | StaffRecord | RevocationRecord | OfficeRecord | InquiryRecord
 Line: TypeAlias = tuple[int, R] | ErrorLine

@@ -4,31 +4,49 @@ Numbers of persons travel in bodies, never in a path or query.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import trio
 
+from adapters.business.code_door import CodeDoor
+from adapters.business.inquiry_door import InquiryDoor
+from adapters.business.notice_door import NoticeDoor
+from adapters.business.provision_door import ProvisionDoor
+from adapters.business.record_door import RecordDoor
 from adapters.http import Request, Response, Unreachable
-from adapters.platform.asking import InquiryOrder
 from adapters.platform.inprocess import Platform
+from adapters.platform.provision_records import NetworkAccounts
+from adapters.platform.staffing import Caller, LogEntry, Search, Staffing
 from broker.addressing.office import Addressing
-from broker.intermediate.staff import AuthorityGranted
+from broker.intermediate.office import OfficeOpened
+from broker.intermediate.staff import AuthorityGranted, AuthorityRevoked
 from broker.ledger.ledger import STORE_TROUBLE, trouble_code
 from broker.linkage.crypto import CertificateInvalid, identity
 from schemas.errors import Refusal, Refused
 from schemas.messages import Malformed, build, pack, unpack
 
-MAX_WAIT = 60.0
 Take = Callable[[Any], Awaitable[Refusal | None]]
 
 
 class BusinessServer:
-    """What a business system may ask of its agency; `issue_link` makes a one-time login to the portal."""
+    """What a business system may ask of its agency; `issue_link` makes a one-time login to the portal.
+
+    Where `signed_in` is not zero, staff act at a terminal only while they are signed in there, for so long.
+    `network` is where the network's own records are fetched, to be laid beside ours.
+    """
 
     def __init__(
-        self, platform: Platform, addressing: Addressing, issue_link: Callable[[str], str] | None
+        self,
+        platform: Platform,
+        addressing: Addressing,
+        issue_link: Callable[[str], str] | None,
+        signed_in: timedelta = timedelta(0),
+        network: NetworkAccounts | None = None,
     ) -> None:
         self._platform = platform
+        self._staffing = Staffing(platform)
+        self._signed_in = signed_in
         self._addressing = addressing
         self._issue_link = issue_link
         self._caller = f"urn:renkei:business:{platform.linkage.agency.code}"
@@ -36,11 +54,18 @@ class BusinessServer:
             "/v1/residents": lambda batch: self._each(self._resident, batch),
             "/v1/replicas": lambda batch: self._each(self._replica, batch),
             "/v1/staff": lambda batch: self._each(self._staff, batch),
-            "/v1/inquiries": lambda batch: self._each(self._inquiry, batch),
-            "/v1/results": self._results,
-            "/v1/records": self._platform.records,
+            "/v1/revocations": lambda batch: self._each(self._revocation, batch),
+            "/v1/offices": lambda batch: self._each(self._office, batch),
+            "/v1/operations": self._operations,
+            "/v1/sign-in": self._sign_in,
+            "/v1/sign-out": self._sign_out,
             "/v1/portal/link": self._link,
             "/v1/status": self._status,
+            **CodeDoor(platform, addressing, self._absent).routes,
+            **ProvisionDoor(platform, self._staffing, self._absent).routes(self._each),
+            **InquiryDoor(platform, self._absent).routes(self._each),
+            **NoticeDoor(platform).routes(self._each),
+            **RecordDoor(platform, network, self._absent).routes(),
         }
 
     async def handle(self, request: Request) -> Response:
@@ -93,20 +118,46 @@ class BusinessServer:
             values["integrated_number"], values["layout_key"], values["fiscal_year"], values["payload"]
         )
 
-    async def _staff(self, values: Any) -> None:
-        await self._platform.grant(build(AuthorityGranted, values))
+    async def _staff(self, values: Any) -> Refusal | None:
+        return await self._staffing.grant(build(AuthorityGranted, values))
 
-    async def _inquiry(self, values: Any) -> Refusal | None:
-        return await self._platform.inquire(build(InquiryOrder, values))
+    async def _revocation(self, values: Any) -> Refusal | None:
+        return await self._staffing.revoke(build(AuthorityRevoked, values))
 
-    async def _results(self, values: Any) -> Any:
-        """Results of requests; given `wait` seconds, as soon as none is open or the time is up."""
-        requests, platform = list(values["requests"]), self._platform
-        with trio.move_on_after(min(float(values["wait"]), MAX_WAIT)):
-            end = platform.ledger.position
-            while await platform.open_inquiries(requests):
-                end = await platform.ledger.wait_beyond(end)
-        return await platform.results(requests)
+    async def _office(self, values: Any) -> Refusal | None:
+        return await self._staffing.open_office(build(OfficeOpened, values))
+
+    async def _sign_in(self, values: Any) -> str:
+        """The business system authenticated somebody at a terminal (R-091); the code of a refusal, or ""."""
+        refusal = await self._staffing.sign_in(build(Caller, values), self._signed_in)
+        return refusal.code if refusal is not None else ""
+
+    async def _sign_out(self, values: Any) -> str:
+        await self._staffing.sign_out(build(Caller, values))
+        return ""
+
+    async def _absent(self, caller: Caller) -> Refusal | None:
+        """I-128 for a member of staff who is not signed in, where the configuration asks for it (R-091)."""
+        return await self._staffing.present(caller) if self._signed_in else None
+
+    async def _operations(self, values: Any) -> dict[str, Any]:
+        """Read the intermediate log; the log about a person waits for a second person first (I-129)."""
+        caller, search = build(Caller, values["caller"]), build(Search, values["search"])
+        if (refusal := await self._absent(caller)) is not None:
+            return {"code": refusal.code, "detail": refusal.detail, "entries": []}
+        staffing, act_id = self._staffing, str(values["act"])
+        found: list[LogEntry] | str | Refusal | None
+        if values["confirm"]:
+            found = await staffing.agree_to_read(caller, search, act_id)
+        elif search.integrated_number and not act_id:
+            found = await staffing.ask_to_read(caller, search)
+        else:
+            found = await staffing.read_log(caller, search, act_id)
+        if isinstance(found, str):
+            found = Refusal("I-129", found)
+        if isinstance(found, Refusal):
+            return {"code": found.code, "detail": found.detail, "entries": []}
+        return {"code": "", "detail": "", "entries": [vars(entry) for entry in found or ()]}
 
     async def _link(self, integrated_number: Any) -> str:
         if self._issue_link is None or not isinstance(integrated_number, str):
@@ -129,6 +180,7 @@ class BusinessServer:
             "agency": platform.linkage.agency.code,
             "position": platform.ledger.position,
             "partners": sorted(directory.partners) if directory is not None else [],
+            "configured_until": directory.counts_until.isoformat() if directory is not None else "",
             "waiting_for_codes": open_codes[0][0],
             "outbox": outbox[0][0],
             "processing": [list(state) for state in states],

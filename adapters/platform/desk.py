@@ -1,28 +1,37 @@
 """What both sides of an agency work with: ledger, projections, addressing, and how a decision is recorded."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from broker.ledger.ledger import Change, Ledger, StreamMoved, Unit
 from broker.ledger.projections import Follower
 from broker.ledger.store import Outcome
-from broker.linkage.interface import LinkageInterface
+from broker.linkage.interface import Failed, LinkageInterface
+from broker.linkage.outgoing import MessageQueued
 from schemas.items import layouts
+from schemas.messages import LetterRequest, NetworkVerdict, ReceivedLetter
 
 S = TypeVar("S")
-BUSINESS_SALT = 32
+TakeLetter = Callable[[ReceivedLetter, datetime], Awaitable[list[Change] | Failed]]
+"""What a letter that came changes, in one unit with the linkage log's entry."""
+TakeVerdict = Callable[[NetworkVerdict], Awaitable[list[Change]]]
+"""What the network's verdict on a letter of ours changes, in one unit with the message's settlement."""
 
 
 class AddressingPort(Protocol):
     """What the intermediate interface may ask of addressing; an individual number is not among it."""
 
     async def guard(self, integrated_number: str, salt: bytes) -> bytes | None: ...
+    async def guards(self, asked: Sequence[tuple[str, bytes]]) -> list[bytes | None]: ...
     async def knows(self, integrated_number: str) -> bool: ...
 
 
 class Desk:
-    """The tools of one agency. Clock and randomness are injected."""
+    """The tools of one agency. Clock and randomness are injected.
+
+    `letters` and `verdicts` say who takes letters of a kind, and the network's verdicts on ours.
+    """
 
     def __init__(
         self,
@@ -40,6 +49,21 @@ class Desk:
         self._clock = clock
         self._random = random_bytes
         self._refresh: Callable[[], Awaitable[None]] | None = None
+        self.letters: dict[str, TakeLetter] = {}
+        self.verdicts: dict[str, TakeVerdict] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        """What a side of the agency has from the start: each adds its own."""
+
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        return self._clock
+
+    async def letter(self, request: LetterRequest, now: datetime) -> MessageQueued | Failed:
+        """A letter, checked, signed and sealed: to be queued in one unit with what it rests on."""
+        await self._know(request.receiver)
+        return self.linkage.send_letter(request, now, self._random)
 
     def refresh_by(self, refresh: Callable[[], Awaitable[None]]) -> None:
         """How to fetch the directory anew when a partner is not in it."""
@@ -53,6 +77,10 @@ class Desk:
     def person(self, integrated_number: str) -> str:
         """The blind index of a person in this agency's ledger."""
         return self.ledger.vault.blind("person", integrated_number)
+
+    def value_index(self, item: str, value: str) -> str:
+        """The blind index of an item with its value."""
+        return self.ledger.vault.blind("item_value", f"{item}={value}")
 
     async def _change(
         self,

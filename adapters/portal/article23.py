@@ -3,9 +3,10 @@
 The command line and the residents' page show the same lines, so that neither says more or less than the law.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
+from broker.intermediate.correction import ITEMS, YES, Correction
 from broker.intermediate.records import ProvisionRecord
 from broker.ledger.vault import Erased
 from schemas.errors import entry
@@ -14,6 +15,7 @@ from schemas.items import Layout, layout
 JST = timezone(timedelta(hours=9), "JST")
 NOTHING_RECORDED = "記録なし"
 NOT_PROVIDED = "提供なし"
+NOT_ASKED = "（求めによらない連絡）"
 
 
 @dataclass(frozen=True)
@@ -49,18 +51,22 @@ _ASSESSMENT = (
     "Act art. 23(1)(iv); ordinance art. 47(1)(ii)",
 )
 _NON_DISCLOSURE = ("法第23条第2項", "Act art. 23(2)")
+_CORRECTION = ("法第31条", "Act art. 31")
 
 
 def lines(record: ProvisionRecord) -> list[Line]:
     """The matters of article 23(1), (2) and of ordinance article 47(1), in their order (R-147 to R-151).
 
-    Of a record that was erased there is one line only, which says by which rule and when.
+    What was corrected follows (Act art. 31). Of a record that was erased there is one line only, which says
+    by which rule and when.
     """
     if record.erased_at:
         return [_erased(record)]
     items = item_names(record)
     provided, instant = _provided(record)
     requested, requested_instant = _time(record.requested_at)
+    if record.unasked:
+        requested += NOT_ASKED
     return [
         Line(*_NAMES, "情報照会者", "Inquirer", record.inquirer_name or NOTHING_RECORDED),
         Line(*_NAMES, "情報提供者", "Provider", record.provider_name or NOTHING_RECORDED),
@@ -83,12 +89,38 @@ def lines(record: ProvisionRecord) -> list[Line]:
             "Non-disclosure",
             "該当する" if record.non_disclosure else "該当しない",
         ),
+        *(_correction(record, each) for each in record.corrections),
     ]
 
 
 def _erased(record: ProvisionRecord) -> Line:
     erased = Erased(record.erased_rule, record.erased_at)
     return Line("記録の消去", "Erasure of the record", "消去", erased.en, erased.ja)
+
+
+def _correction(record: ProvisionRecord, found: Correction) -> Line:
+    """What was corrected later, beside what the record said at first (R-161)."""
+    item_ja, item_en = ITEMS[found.item]
+    by = "" if not found.by else record.provider_name if record.side == "inquirer" else record.inquirer_name
+    at, instant = _time(found.corrected_at)
+    old, new = (_corrected(record, found.item, value) for value in (found.old, found.new))
+    who = f"{by}による訂正" if by else "この機関による訂正"
+    return Line(
+        *_CORRECTION,
+        f"訂正（{item_ja}）",
+        f"Correction ({item_en})",
+        f"{new}（訂正前: {old}。{who}、{at}）",
+        instant=instant,
+    )
+
+
+def _corrected(record: ProvisionRecord, item: str, value: str) -> str:
+    """A value of a correction as it is read."""
+    if item == "items":
+        return "、".join(item_names(replace(record, items=tuple(value.split()))))
+    if item == "non_disclosure":
+        return "該当する" if value == YES else "該当しない"
+    return _time(value)[0] if item.endswith("_at") else value
 
 
 def item_names(record: ProvisionRecord) -> tuple[str, ...]:
@@ -121,6 +153,8 @@ def _provided(record: ProvisionRecord) -> tuple[str, str]:
         return f"{NOT_PROVIDED}（{_reason(record.refusal)}）", ""
     if record.provided_at:
         return _time(record.provided_at)
+    if record.unasked:
+        return "未提供（送信中）", ""
     # The provider keeps an open request only for an officer to decide; the inquirer never learns of that.
     return f"未提供（{'確認中' if record.side == 'provider' else '回答待ち'}）", ""
 

@@ -33,7 +33,10 @@ class Basis:
 
 @dataclass(frozen=True)
 class Proof:
-    """A place in the ledger whose receipt the resident may take away; `of` is "request" or "outcome"."""
+    """A place in the ledger whose receipt the resident may take away.
+
+    `of` is "request", "notice" or "outcome".
+    """
 
     position: int
     of: str
@@ -45,7 +48,7 @@ class Card:
 
     `state` is "answered", "refused", "checking" (held here for an officer), "waiting" (asked by this agency
     and still open) or "erased": then the one line there is says so, and nothing else is to be shown.
-    `shared` says that the same inquiry was about other persons too.
+    `shared` says that the same inquiry was about other persons too, `unasked` that it was a notice (連絡).
     """
 
     state: str
@@ -54,6 +57,7 @@ class Card:
     basis: Basis
     proofs: tuple[Proof, ...]
     shared: bool
+    unasked: bool = False
 
     @property
     def inquirer(self) -> str:
@@ -108,8 +112,8 @@ def _card(record: ProvisionRecord, outcome: int, persons: int) -> Card:
     if record.erased_at:
         return Card(ERASED, None, lines(record), Basis("", ""), (), False)
     shared = persons > 1
-    proofs = [Proof(record.position, "request")]
-    if record.closed and outcome:
+    proofs = [Proof(record.position, "notice" if record.unasked else "request")]
+    if record.closed and outcome not in (0, record.position):
         proofs.append(Proof(outcome, "outcome"))
     return Card(
         state=_state(record),
@@ -118,13 +122,14 @@ def _card(record: ProvisionRecord, outcome: int, persons: int) -> Card:
         basis=_basis(record),
         proofs=() if shared else tuple(proofs),
         shared=shared,
+        unasked=record.unasked,
     )
 
 
 def _state(record: ProvisionRecord) -> str:
     if record.closed:
         return REFUSED if record.refusal else ANSWERED
-    return CHECKING if record.side == "provider" else WAITING
+    return CHECKING if record.side == "provider" and not record.unasked else WAITING
 
 
 def _basis(record: ProvisionRecord) -> Basis:

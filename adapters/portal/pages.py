@@ -22,9 +22,11 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from adapters.platform.inprocess import Platform
+from adapters.platform.resident_notices import ResidentNotices
 from adapters.portal.cards import cards
 from adapters.portal.guard import Guard, from_own_page
 from adapters.portal.login import Links
+from adapters.portal.notices import UNFIT, Words, view
 from adapters.portal.problems import (
     FAILED,
     FOREIGN,
@@ -35,6 +37,7 @@ from adapters.portal.problems import (
     UNREADABLE,
     Problem,
 )
+from broker.intermediate.resident_notice import PUBLISHED
 from broker.ledger.receipt import receipt
 from schemas.law import retention
 
@@ -60,6 +63,9 @@ def portal(platform: Platform, links: Links, *, secure: bool) -> Starlette:
             Route("/logout", pages.log_out, methods=["POST"]),
             Route("/records", pages.records, methods=["GET"]),
             Route("/records/{position}/proof", pages.proof, methods=["GET"]),
+            Route("/notices", pages.notices, methods=["GET"]),
+            Route("/notices/{notice}", pages.notice, methods=["GET"]),
+            Route("/notices/{notice}/reply", pages.reply, methods=["POST"]),
             Route("/portal.css", pages.style, methods=["GET"]),
             Route("/logged-out.css", pages.last_style, methods=["GET"]),
         ],
@@ -117,6 +123,7 @@ async def serve_portal(
 class _Pages:
     def __init__(self, platform: Platform, links: Links, secure: bool) -> None:
         self._platform = platform
+        self._notices = ResidentNotices(platform)
         self._links = links
         self._secure = secure
         # With the prefix a browser takes the cookie only from this very host, over HTTPS (RFC 6265bis).
@@ -160,6 +167,8 @@ class _Pages:
             return self.problem(403, LOGIN)
         return self._page(
             "records.html",
+            here="records",
+            unread=await self._unread(resident),
             cards=await cards(self._platform, resident),
             years=retention("provision_record").years,
         )
@@ -182,6 +191,65 @@ class _Pages:
             media_type="text/plain",
             headers={"Content-Disposition": f'attachment; filename="{name}"'},
         )
+
+    async def notices(self, request: Request) -> Response:
+        resident = self._resident(request)
+        if resident is None:
+            return self.problem(403, LOGIN)
+        found = [view(state, self._today()) for state in await self._notices.of_resident(resident)]
+        unread = sum(notice.state == PUBLISHED for notice in found)
+        return self._page("notices.html", here="notices", unread=unread, notices=found)
+
+    async def notice(self, request: Request) -> Response:
+        """One notice. That it was opened is on record before it is shown (R-363)."""
+        resident = self._resident(request)
+        if resident is None:
+            return self.problem(403, LOGIN)
+        return await self._notice(resident, request.path_params["notice"], 200, None)
+
+    async def reply(self, request: Request) -> Response:
+        if not from_own_page(request, secure=self._secure):
+            return self.problem(403, FOREIGN)
+        resident = self._resident(request)
+        if resident is None:
+            return self.problem(403, LOGIN)
+        form = await _form(request)
+        if form is None:
+            return self.problem(400, UNREADABLE)
+        notice = request.path_params["notice"]
+        state = await self._notices.open(resident, notice)
+        if state is None or state.published is None:
+            return self.problem(404, NOT_FOUND)
+        choices = dict(
+            zip(map(str, range(len(state.published.choices))), state.published.choices, strict=True)
+        )
+        choice = choices.get(form.get("choice", ""), "")
+        text = "\n".join(form.get("text", "").strip().splitlines())
+        refusal = await self._notices.reply(resident, notice, choice, text)
+        if refusal is not None and refusal.code == "I-246":
+            return await self._notice(resident, notice, 400, UNFIT)
+        # Withdrawn, over or replied to in the meantime: the page of the notice says so.
+        return RedirectResponse(f"/notices/{notice}", status_code=303)
+
+    async def _notice(self, resident: str, notice: str, status: int, wrong: Words | None) -> Response:
+        state = await self._notices.open(resident, notice)
+        if state is None:
+            return self.problem(404, NOT_FOUND)
+        return self._page(
+            "notice.html",
+            status,
+            here="",
+            unread=await self._unread(resident),
+            notice=view(state, self._today()),
+            wrong=wrong,
+        )
+
+    async def _unread(self, resident: str) -> int:
+        found = await self._notices.of_resident(resident)
+        return sum(state.standing(self._today()) == PUBLISHED for state in found)
+
+    def _today(self) -> str:
+        return self._platform.clock().date().isoformat()
 
     async def style(self, _request: Request) -> Response:
         return Response(self._style, media_type="text/css")

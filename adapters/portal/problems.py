@@ -50,8 +50,8 @@ UNREADABLE = Problem(
 NOT_FOUND = Problem(
     "ページが見つかりません",
     "Page not found",
-    "アドレスが違うか、あなたの記録ではありません。",
-    "The address is wrong, or it is not a record of yours.",
+    "アドレスが違うか、あなたの記録またはお知らせではありません。",
+    "The address is wrong, or it is not a record or notice of yours.",
     "記録の一覧に戻るか、窓口で受け取ったログインのリンクを開いてください。",
     "Go back to the list of records, or open the login link that you received at the office.",
 )

@@ -20,13 +20,34 @@ class ReplicaRegistered:
     payload: Mapping[str, Any] = personal()
 
 
-EVENTS = (ReplicaRegistered,)
+@dataclass(frozen=True)
+@event("replica.publication_ends", retention="reference_data")
+class PublicationEnds:
+    """Until `until` (ISO day, included) the record is answered with; "" means without an end (公開終了日)."""
+
+    person: str
+    layout: str
+    fiscal_year: str
+    until: str
+
+
+EVENTS = (ReplicaRegistered, PublicationEnds)
 
 State = ReplicaRegistered | None
 
 
 def stream(person: str, layout: str, fiscal_year: str) -> str:
     return f"replica/{person}/{layout}/{fiscal_year}"
+
+
+def publication_stream(person: str, layout: str, fiscal_year: str) -> str:
+    """A stream of its own: an end may be set before the record comes, and stays when it changes (R-139)."""
+    return f"publication/{person}/{layout}/{fiscal_year}"
+
+
+def decide_publication(state: str, wanted: PublicationEnds) -> tuple[PublicationEnds, ...]:
+    """The state is the last day set so far, "" for none. Setting the same leaves no event."""
+    return () if state == wanted.until else (wanted,)
 
 
 def evolve(state: State, happened: Any) -> State:
@@ -44,14 +65,22 @@ class ReferenceDatabase:
     name: ClassVar[str] = "reference_database"
     tables: ClassVar[Mapping[str, str]] = {
         "reference_database": "person TEXT, layout TEXT, fiscal_year TEXT, position INTEGER, "
-        "PRIMARY KEY (person, layout, fiscal_year)"
+        "PRIMARY KEY (person, layout, fiscal_year)",
+        "publication": "person TEXT, layout TEXT, fiscal_year TEXT, until TEXT, "
+        "PRIMARY KEY (person, layout, fiscal_year)",
     }
 
     def apply(self, rows: Rows, recorded: Recorded) -> None:
-        if isinstance(recorded.event, ReplicaRegistered):
-            e = recorded.event
+        e = recorded.event
+        if isinstance(e, ReplicaRegistered):
             rows.execute(
                 "INSERT INTO reference_database VALUES (?, ?, ?, ?) "
                 "ON CONFLICT DO UPDATE SET position = excluded.position",
                 (e.person, e.layout, e.fiscal_year, recorded.position),
+            )
+        elif isinstance(e, PublicationEnds):
+            rows.execute(
+                "INSERT INTO publication VALUES (?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET until = excluded.until",
+                (e.person, e.layout, e.fiscal_year, e.until),
             )

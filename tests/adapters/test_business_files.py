@@ -20,7 +20,7 @@ from adapters.business.files import (
     write_residents,
     write_staff,
 )
-from adapters.business.records import ErrorLine, InquiryRecord, ResidentRecord, StaffRecord
+from adapters.business.records import ErrorLine, InquiryRecord, Line, ResidentRecord, StaffRecord
 from ops.synthetic import make_people, residents_of
 from schemas.codes import integrated_number
 from schemas.items import layouts
@@ -65,6 +65,15 @@ INQUIRY = {
 }
 
 
+ADDED = {
+    "事案番号": "令8-31号",
+    "処理開始日時": "2026-11-21T18:00:00+09:00",
+    "元の照会ID": "q-0",
+    "端末": "窓口３",
+    "根拠": "19-9",
+}
+
+
 def line(cells: dict[str, str], **changed: str) -> bytes:
     assert changed.keys() <= cells.keys()
     return ",".join((cells | changed).values()).encode("cp932") + b"\r\n"
@@ -81,6 +90,11 @@ def found(lines: Iterator[tuple[int, object] | ErrorLine]) -> list[tuple[int, st
         (given.line, given.item, given.code) if isinstance(given, ErrorLine) else (given[0], "", "")
         for given in lines
     ]
+
+
+def good(lines: Iterator[Line[InquiryRecord]]) -> list[InquiryRecord]:
+    """The records of a file without a fault."""
+    return [given[1] for given in lines if not isinstance(given, ErrorLine)]
 
 
 def assert_unnamed(value: str, lines: Iterator[tuple[int, object] | ErrorLine]) -> None:
@@ -327,7 +341,7 @@ def test_line_ends_without_carriage_return_and_a_last_line_without_end_are_read(
 def test_the_agreed_columns_stand_in_the_files() -> None:
     assert RESIDENTS.header == tuple(RESIDENT)
     assert STAFF.header == tuple(STAFF_MEMBER)
-    assert INQUIRIES.header == tuple(INQUIRY)
+    assert INQUIRIES.header == (*INQUIRY, *ADDED)
 
 
 def test_a_missing_file_is_the_callers_error(tmp_path: Path) -> None:
@@ -427,3 +441,44 @@ def test_a_file_of_fifty_thousand_residents_is_read_in_the_memory_of_a_few(tmp_p
         tracemalloc.stop()
     assert good == 10_000
     assert peak < 500_000
+
+
+@pytest.mark.req("R-082", "R-084")
+def test_the_columns_that_were_added_may_be_empty_or_missing_all_together(tmp_path: Path) -> None:
+    full, empty = INQUIRY | ADDED, INQUIRY | dict.fromkeys(ADDED, "")
+    path = file(tmp_path / "full.csv", full, line(full), line(empty))
+    first, second = good(read_inquiries(path))
+    assert (first.case_number, first.not_before) == ("令8-31号", "2026-11-21T18:00:00+09:00")
+    assert (first.repeats, first.terminal, first.basis) == ("q-0", "窓口３", "19-9")
+    assert (second.case_number, second.not_before, second.repeats, second.basis) == ("", "", "", "19-8")
+    (older,) = good(read_inquiries(file(tmp_path / "older.csv", INQUIRY, line(INQUIRY))))
+    assert older == second
+    some = {**INQUIRY, "事案番号": "1"}
+    (part,) = good(read_inquiries(file(tmp_path / "part.csv", some, line(some))))
+    assert part.case_number == "1"
+    assert write_inquiries(tmp_path / "again.csv", [first, second]) == []
+    assert good(read_inquiries(tmp_path / "again.csv")) == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("item", "value", "code"),
+    [
+        ("処理開始日時", "2026-11-21T18:00:00", "B-012"),
+        ("処理開始日時", "tomorrow", "B-012"),
+        ("根拠", "19-7", "B-005"),
+        ("元の照会ID", "あ", "B-003"),
+    ],
+)
+def test_a_fault_in_a_column_that_was_added_is_reported(
+    tmp_path: Path, item: str, value: str, code: str
+) -> None:
+    cells = INQUIRY | ADDED
+    path = file(tmp_path / "inquiries.csv", cells, line(cells, **{item: value}), line(cells))
+    assert found(read_inquiries(path)) == [(2, item, code), (3, "", "")]
+
+
+def test_a_header_without_a_column_that_is_not_new_is_refused(tmp_path: Path) -> None:
+    cells = {name: cell for name, cell in (INQUIRY | ADDED).items() if name != "レイアウト"}
+    assert found(read_inquiries(file(tmp_path / "x.csv", cells, line(cells)))) == [(1, "行", "B-001")]
+    fewer = dict(list(INQUIRY.items())[:-1])
+    assert found(read_inquiries(file(tmp_path / "y.csv", fewer, line(fewer)))) == [(1, "行", "B-001")]

@@ -3,6 +3,7 @@
 import pytest
 
 from broker.intermediate.provision import InformationProvided
+from schemas.errors import Refusal
 from schemas.items import layout
 from schemas.messages import (
     Permit,
@@ -40,10 +41,10 @@ async def test_a_record_is_found_by_person_layout_and_year(house: House) -> None
 async def test_the_key_of_an_inquiry_is_defined_and_whole(house: House) -> None:
     scene = await scene_of(house, INQUIRY, 0)
     (subject,) = scene.subjects()
-    assert set(subject) == {"guard_salt", "guard", "fiscal_year"}
+    assert set(subject) == {"salt", "guard_salt", "guard", "fiscal_year"}
     assert subject["fiscal_year"] == YEAR
     assert len(decode(Permit, scene.genuine.note).link_codes) == 1
-    for missing in subject:
+    for missing in set(subject) - {"salt"}:
         content = [{name: value for name, value in subject.items() if name != missing}]
         failed = scene.check(scene.made(content=content))
         assert failed.refusal.code == "L-305"
@@ -82,19 +83,21 @@ async def test_an_answer_with_more_than_was_asked_for_is_not_taken_over(house: H
     first, second = scene.subjects()
     more = {**first["payload"], "annual_tax": income(0)["annual_tax"]}
     assert (
-        await house.asking.platform.receive(scene.made(content=[{"code": "", "payload": more}, second]))
-        is None
+        await house.asking.platform.receive(scene.made(content=[{**first, "payload": more}, second])) is None
     )
     result = await house.asking.result("q-1")
     assert (result.codes, result.payloads) == (("I-301", ""), ({}, asked_of(1)))
 
 
-async def test_an_answer_about_fewer_persons_than_asked_ends_the_inquiry(house: House) -> None:
+async def test_an_answer_about_fewer_persons_than_it_names_is_refused(house: House) -> None:
     scene = await scene_of(house, ANSWER, 0, 1)
     fewer = scene.made(content=scene.subjects()[:1], subjects=1)
-    assert await house.asking.platform.receive(fewer) is None
-    result = await house.asking.result("q-1")
-    assert (result.state, result.code) == ("refused", "I-301")
+    assert await house.asking.platform.receive(fewer) == Refusal("L-305", "persons")
+    assert (await house.asking.result("q-1")).state == "waiting"
+    half = scene.made(content=scene.subjects()[:1], subjects=1, persons=(0,))
+    assert await house.asking.platform.receive(half) == Refusal("L-107", "units"), (
+        "they were asked as a household"
+    )
 
 
 async def test_a_layout_that_the_provider_does_not_know_is_refused_with_a_reason(house: House) -> None:

@@ -1,111 +1,107 @@
-"""Inquiries and provisions under any order of commands: closed at most once, by legal steps alone."""
+"""Inquiries under any order of commands: closed at most once, by legal steps alone."""
 
-from dataclasses import replace
+import sqlite3
+from datetime import datetime
 from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from broker.intermediate import inquiry, provision
-from broker.intermediate.inquiry import InquiryAnswered, InquiryRefused, InquiryRequested
-from broker.intermediate.provision import AnswerNotRelayed, Decided, ProvisionHeld, SubjectFacts
+from broker.intermediate import inquiry
+from broker.intermediate.inquiry import InquiryAnswered
+from broker.intermediate.requests import InquiryRequests
+from broker.ledger.events import Recorded
 from schemas.errors import Refusal
 from schemas.messages import AnswerSubject
-from tests.intermediate.samples import ASKED, AT, LATER, UNTIL, WANTED, after
-from tests.intermediate.test_streams import received
+from tests.intermediate.samples import AT, LATER, UNTIL, after
+from tests.intermediate.test_inquiry import FILE, received, verdict
+from tests.intermediate.test_inquiry import WANTED as WITHDRAWAL
 
+AFTER = "2026-11-21T11:00:00.000000+09:00"
 CODES = st.sampled_from(["", "I-204", "N-106", "N-110"])
-FACTS = st.builds(
-    SubjectFacts,
-    person=st.sampled_from(["", "p1"]),
-    guard_fits=st.booleans(),
-    held=st.booleans(),
-    source=st.integers(0, 3),
-    payload=st.just({"total_income": "1"}),
-)
 
 
 class InquiryMachine(RuleBasedStateMachine):
-    """Requests, verdicts and answers come in any order and any number of times."""
+    """Verdicts, answers, withdrawals and the end of the permit come in any order and any number of times."""
 
     def __init__(self) -> None:
         super().__init__()
         self.happened: list[Any] = []
         self.state = inquiry.State()
+        self.rows = sqlite3.connect(":memory:")
+        for table, columns in InquiryRequests.tables.items():
+            self.rows.execute(f"CREATE TABLE {table} ({columns})")
+        self.take((FILE,))
+
+    def teardown(self) -> None:
+        self.rows.close()
 
     def take(self, decided: tuple[Any, ...] | Refusal) -> None:
         for event in () if isinstance(decided, Refusal) else decided:
             self.state = inquiry.evolve(self.state, event)
             self.happened.append(event)
+            place = len(self.happened)
+            InquiryRequests().apply(self.rows, Recorded(place, "inquiry/i-1", place, "m", AT, event))
 
-    @rule(digest=st.sampled_from(["digest", "other"]), code=st.sampled_from(["", "L-104"]))
-    def request(self, digest: str, code: str) -> None:
-        refusal = Refusal(code) if code else None
-        self.take(inquiry.decide_request(self.state, replace(ASKED, digest=digest), refusal))
+    @rule(code=CODES, units=st.tuples(CODES, CODES, CODES))
+    def verdict(self, code: str, units: tuple[str, str, str]) -> None:
+        codes = (units[0], units[1], units[1], units[2])
+        self.take(
+            inquiry.decide_verdict(self.state, verdict(code or (units[0] if all(units) else ""), codes))
+        )
+
+    @rule(
+        code=CODES,
+        persons=st.lists(st.integers(0, 4), min_size=1, max_size=4, unique=True),
+        said=CODES,
+        fault=st.sampled_from(["", "I-301"]),
+        relayed=st.sampled_from([AT, LATER, UNTIL, AFTER]),
+    )
+    def answer(self, code: str, persons: list[int], said: str, fault: str, relayed: str) -> None:
+        subjects = () if code else (AnswerSubject(said, {}),) * len(persons)
+        answer = received(*subjects, persons=tuple(persons), code=code, relayed=relayed)
+        self.take(inquiry.decide_answer(self.state, answer, (fault,) * len(subjects)))
+
+    @rule(sent=st.booleans())
+    def withdraw(self, sent: bool) -> None:
+        # The network has seen what it permitted.
+        self.take(inquiry.decide_withdraw(self.state, WITHDRAWAL, sent=sent or self.state.permit is not None))
 
     @rule(code=CODES)
-    def verdict(self, code: str) -> None:
-        self.take(inquiry.decide_verdict(self.state, "x-1", code, AT, UNTIL))
+    def withdrawn(self, code: str) -> None:
+        self.take(inquiry.decide_withdrawn(self.state, code, LATER))
 
-    @rule(code=CODES, codes=st.lists(CODES, max_size=3), fault=st.sampled_from(["", "I-301"]))
-    def answer(self, code: str, codes: list[str], fault: str) -> None:
-        answer = received(*(AnswerSubject(each, {}) for each in codes), code=code)
-        self.take(inquiry.decide_answer(self.state, answer, (fault,) * len(codes)))
+    @rule()
+    def expire(self) -> None:
+        self.take(inquiry.decide_expire(self.state, datetime.fromisoformat(AFTER)))
 
     @invariant()
-    def it_is_asked_once_and_closed_once(self) -> None:
-        closing = [e for e in self.happened if isinstance(e, InquiryAnswered | InquiryRefused)]
-        assert sum(isinstance(e, InquiryRequested) for e in self.happened) <= 1
-        assert len(closing) <= 1
-        assert closing == self.happened[len(self.happened) - len(closing) :], "nothing follows the end"
-        assert self.state.outcome == (closing[0] if closing else None)
-        assert (self.state.step in (inquiry.ANSWERED, inquiry.REFUSED)) == bool(closing)
+    def each_person_is_told_about_once_and_the_end_is_the_end(self) -> None:
+        answered = [p for e in self.happened if isinstance(e, InquiryAnswered) for p in e.persons]
+        assert len(answered) == len(set(answered))
+        assert set(answered).isdisjoint(self.state.open)
+        assert (self.state.step in (inquiry.ANSWERED, inquiry.REFUSED)) == (not self.state.open)
+        for unit in inquiry.units(FILE.units):
+            result = inquiry.unit_result(self.state, unit)
+            assert (result.state in inquiry.OPEN) == (result.codes == ())
+            assert len(result.payloads) == (len(unit) if result.state == inquiry.ANSWERED else 0)
+
+    @invariant()
+    def the_projection_says_the_same(self) -> None:
+        found = self.rows.execute("SELECT state, code FROM inquiry_request ORDER BY first").fetchall()
+        for (state, code), unit in zip(found, inquiry.units(FILE.units), strict=True):
+            result = inquiry.unit_result(self.state, unit)
+            assert state == result.state
+            assert code == (result.code or next(filter(None, result.codes), ""))
+        pending = self.rows.execute("SELECT open FROM inquiry_pending").fetchall()
+        waits = self.state.step in inquiry.OPEN
+        assert pending == ([(len(self.state.open),)] if waits else [])
 
     @invariant()
     def the_events_alone_tell_the_state(self) -> None:
         assert after(inquiry.State(), inquiry.evolve, *self.happened) == self.state
 
 
-class ProvisionMachine(RuleBasedStateMachine):
-    """A provision is decided, and decided again, and the network refuses messages, in any order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.happened: list[Any] = [WANTED]
-        self.state = provision.evolve(provision.State(), WANTED)
-
-    def take(self, events: tuple[Any, ...]) -> None:
-        for event in events:
-            self.state = provision.evolve(self.state, event)
-            self.happened.append(event)
-
-    @rule(facts=st.lists(FACTS, min_size=1, max_size=3), known=st.booleans(), message=st.sampled_from("ab"))
-    def decide(self, facts: list[SubjectFacts], known: bool, message: str) -> None:
-        decided = provision.decide_provide(self.state, message, tuple(facts), known, LATER)
-        if isinstance(decided, Decided):
-            assert len(decided.subjects) in (0, len(facts))
-            assert all(not (subject.code and subject.payload) for subject in decided.subjects)
-            self.take(decided.events)
-
-    @rule(message=st.sampled_from("ab"), code=st.sampled_from(["N-109", "N-110"]))
-    def the_network_refuses(self, message: str, code: str) -> None:
-        self.take(provision.decide_not_relayed(self.state, message, code, LATER))
-
-    @invariant()
-    def it_is_decided_once(self) -> None:
-        decisions = [e for e in self.happened[1:] if not isinstance(e, AnswerNotRelayed)]
-        assert len(decisions) <= 1
-        assert len(self.happened) <= 3
-        if self.state.step == provision.HELD:
-            assert isinstance(self.happened[-1], ProvisionHeld), "what is held stays held"
-
-    @invariant()
-    def the_events_alone_tell_the_state(self) -> None:
-        assert after(provision.State(), provision.evolve, *self.happened) == self.state
-
-
 InquiryMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=12, deadline=None)
-ProvisionMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=8, deadline=None)
 TestInquiry = InquiryMachine.TestCase
-TestProvision = ProvisionMachine.TestCase

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from broker.intermediate import inquiry, provision
+from broker.intermediate import correction, inquiry, provision
 from broker.intermediate.inquiry import InquiryAnswered
 from broker.intermediate.provision import InformationProvided
 from broker.intermediate.records import ProvisionRecord, record
@@ -47,7 +47,7 @@ def at(minutes: int) -> str:
     return (START + timedelta(minutes=minutes)).isoformat(timespec="microseconds")
 
 
-@pytest.mark.req("R-147", "R-148", "R-149", "R-150", "R-153")
+@pytest.mark.req("R-131", "R-147", "R-148", "R-149", "R-150", "R-153")
 async def test_both_sides_record_who_asked_whom_when_for_what_and_what_was_provided(house: House) -> None:
     assert await house.asking.platform.inquire(order("q-1", 0)) is None
     await house.asking.send()
@@ -143,11 +143,11 @@ async def test_that_a_request_falls_under_non_disclosure_is_recorded_on_both_sid
 def test_non_disclosure_of_the_request_or_of_the_provision_stands_in_the_record() -> None:
     for wanted, provided in ((True, False), (False, True)):
         request = Recorded(1, "inquiry/i-1", 1, "m", AT, replace(ASKED, non_disclosure=wanted))
-        answered = InquiryAnswered("x-1", LATER, provided, ("", ""), ({}, {}))
+        answered = InquiryAnswered("x-1", "a-1", LATER, provided, (0, 1), ("", ""), ((), ()), ({}, {}))
         assert record(0, "inquirer", request, answered).non_disclosure
     open_request = Recorded(1, "inquiry/i-1", 1, "m", AT, ASKED)
     assert not record(0, "inquirer", open_request, None).non_disclosure
-    provided_to = InformationProvided("a-1", LATER, False, ("", "I-204"), (1, 0))
+    provided_to = InformationProvided("a-1", LATER, False, (0, 1), ("", "I-204"), (1, 0), False, ((), ()))
     request = Recorded(1, "provision/x-1", 1, "m", AT, WANTED)
     assert not record(0, "provider", request, provided_to).non_disclosure
 
@@ -155,7 +155,7 @@ def test_non_disclosure_of_the_request_or_of_the_provision_stands_in_the_record(
 @pytest.mark.req("R-152")
 async def test_records_are_of_the_class_that_is_kept_for_seven_years(house: House) -> None:
     assert retention("provision_record").years == 7
-    kinds: tuple[Any, ...] = (*inquiry.EVENTS, *provision.EVENTS)
+    kinds: tuple[Any, ...] = (*inquiry.EVENTS, *provision.EVENTS, *correction.EVENTS)
     assert {kind.wire.retention for kind in kinds} == {"provision_record"}
     await house.answer(0)
     await house.asking.take_in()

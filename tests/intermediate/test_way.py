@@ -128,7 +128,7 @@ async def test_a_message_has_a_control_part_in_clear_and_a_sealed_business_part(
     control = decode(InquiryControl, asked.control)
     assert (control.inquirer, control.provider, control.law_row) == (ASKING.code, ANSWERING.code, ROW)
     assert (control.office, control.official_role) == (OFFICE, "affair_officer")
-    assert (control.layout, control.items, control.subjects) == (LAYOUT, NECESSARY, 1)
+    assert (control.layout, control.items, control.units) == (LAYOUT, NECESSARY, (1,))
     control_of_answer = decode(AnswerControl, scene.genuine.envelope.control)
     assert (control_of_answer.in_reply_to, control_of_answer.code) == (control.message_id, "")
     for number in (income(0)["total_income"], resident(ASKING, 0), resident(ANSWERING, 0)):

@@ -14,7 +14,19 @@ from cryptography import x509
 from adapters.platform.inprocess import Platform
 from adapters.portal.article23 import JST
 from adapters.portal.login import Links
-from broker.intermediate import hold, inquiry, link_code, provision, records, replica, staff
+from broker.intermediate import (
+    disclosure,
+    hold,
+    inquiry,
+    link_code,
+    notice,
+    provision,
+    received_notice,
+    records,
+    replica,
+    resident_notice,
+    staff,
+)
 from broker.intermediate.inquiry import InquiryAnswered, InquiryPermitted, InquiryRefused, InquiryRequested
 from broker.intermediate.provision import ProvisionHeld, ProvisionRefused, ProvisionRequested
 from broker.ledger.folder import VERIFIER_KEY, LedgerFolder
@@ -30,7 +42,19 @@ from schemas.law.necessity import necessary_items
 
 TYPES = tuple(
     kind
-    for room in (outgoing, incoming, staff, link_code, replica, hold, inquiry, provision)
+    for room in (
+        outgoing,
+        incoming,
+        staff,
+        link_code,
+        replica,
+        hold,
+        inquiry,
+        provision,
+        notice,
+        received_notice,
+        resident_notice,
+    )
     for kind in room.EVENTS
 )
 NUMBERS = [number for serial in range(1, 20) if (number := integrated_number(serial)) is not None]
@@ -59,6 +83,9 @@ class NoAddressing:
     async def guard(self, integrated_number: str, salt: bytes) -> bytes | None:
         raise AssertionError("the portal asked addressing for a guard")
 
+    async def guards(self, asked: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
+        raise AssertionError("the portal asked addressing for guards")
+
     async def knows(self, integrated_number: str) -> bool:
         raise AssertionError("the portal asked addressing for a person")
 
@@ -80,12 +107,17 @@ class Town:
         request = self._inquiry(residents, **changes)
         answer = InquiryAnswered(
             "P-1",
+            "A-1",
             "2026-11-20T14:05:30.000000+09:00",
             False,
+            tuple(range(len(residents))),
             tuple(codes) or ("",) * len(residents),
+            ((),) * len(residents),
             tuple({"fiscal_year": "2026", "total_income": "8642097"} for _ in residents),
         )
-        permit = InquiryPermitted("P-1", request.requested_at, "2026-11-27T14:05:10.000000+09:00")
+        permit = InquiryPermitted(
+            "P-1", request.requested_at, "2026-11-27T14:05:10.000000+09:00", ("",) * len(residents)
+        )
         return await self._append(inquiry.stream(request.inquiry_id), request, permit, answer)
 
     async def turned_down(self, *residents: str, code: str = "L-104", **changes: Any) -> int:
@@ -102,15 +134,18 @@ class Town:
     async def refused(self, *residents: str, **changes: Any) -> int:
         """見本市 asked 連携市, which holds no such information."""
         request = self._request(residents, **changes)
-        decided = ProvisionRefused("A-1", "2026-11-18T10:00:01.000000+09:00", "I-204")
+        decided = ProvisionRefused(
+            "A-1", "2026-11-18T10:00:01.000000+09:00", tuple(range(len(residents))), "I-204"
+        )
         return await self._append(provision.stream(request.processing_number), request, decided)
 
     async def held(self, *residents: str, **changes: Any) -> int:
         """見本市 asked 連携市 about a protected person."""
         request = self._request(residents, requested_at="2026-11-21T09:12:00.000000+09:00", **changes)
-        return await self._append(
-            provision.stream(request.processing_number), request, ProvisionHeld("I-203")
-        )
+        size = len(residents)
+        reasons = (("protected_person",),) * size
+        held = ProvisionHeld(tuple(range(size)), reasons, ("",) * size, request.valid_until, "I-203")
+        return await self._append(provision.stream(request.processing_number), request, held)
 
     async def _append(self, stream: str, *events: Any) -> int:
         outcome = await self.platform.ledger.append(Unit(f"test/{stream}", (Change(stream, 0, events),)))
@@ -119,14 +154,20 @@ class Town:
     def _inquiry(self, residents: Sequence[str], **changes: Any) -> InquiryRequested:
         request = InquiryRequested(
             inquiry_id=f"inquiry-{next(self._exchanges)}",
+            request_ids=("q-1",),
+            case_numbers=("",),
+            repeats=("",),
+            units=(len(residents),),
             persons=tuple(self.platform.person(number) for number in residents),
             staff_id="S-0001",
+            terminal="窓口1",
             office="福祉部子育て支援課",
             official_role="affair_officer",
             inquirer="990019",
             inquirer_name="連携市",
             provider="990027",
             provider_name="見本市",
+            basis="19-8",
             law_version=table_at(NOW.date()).version,
             law_row="81",
             affair="児童扶養手当法による児童扶養手当の支給に関する事務",
@@ -135,8 +176,9 @@ class Town:
             items=ITEMS,
             fiscal_year="2026",
             requested_at="2026-11-20T14:05:10.000000+09:00",
+            not_before="",
             non_disclosure=False,
-            digest="digest",
+            digests=("digest",),
             subjects=tuple(residents),
         )
         return replace(request, **changes)
@@ -146,12 +188,15 @@ class Town:
             processing_number=f"P-{next(self._exchanges):04d}",
             inquiry_message="M-1",
             persons=tuple(self.platform.person(number) for number in residents),
+            units=(len(residents),),
+            codes=("",) * len(residents),
             office="健康福祉部障がい福祉課",
             official_role="affair_officer",
             inquirer="990027",
             inquirer_name="見本市",
             provider="990019",
             provider_name="連携市",
+            basis="19-8",
             law_version=table_at(NOW.date()).version,
             law_row="81",
             affair="児童扶養手当法による児童扶養手当の支給に関する事務",
@@ -182,7 +227,11 @@ async def open_town(path: Path) -> AsyncIterator[Town]:
     )
     clock = Clock()
     folder = LedgerFolder(
-        path / "data", "renkei/990019", TYPES, (*records.PROJECTIONS, *log.PROJECTIONS), clock
+        path / "data",
+        "renkei/990019",
+        TYPES,
+        (*records.PROJECTIONS, *disclosure.PROJECTIONS, *resident_notice.PROJECTIONS, *log.PROJECTIONS),
+        clock,
     )
     platform = Platform(folder.ledger, folder.follower, linkage, NoAddressing(), clock, lambda n: bytes(n))
     try:
