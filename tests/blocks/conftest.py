@@ -1,0 +1,5 @@
+"""The house in which these tests run."""
+
+from tests.house import furnished, house, keys
+
+__all__ = ["furnished", "house", "keys"]
