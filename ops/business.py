@@ -1,7 +1,6 @@
-"""The commands of a business system: load a file, ask from a file, show provision records."""
+"""The commands of a business system: load a file, show provision records, staff and its log."""
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterator
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,17 +8,25 @@ from typing import Any, TypeVar
 import trio
 
 from adapters.business.client import BusinessClient
-from adapters.business.files import read_inquiries, read_residents, read_staff
+from adapters.business.files import (
+    read_offices,
+    read_residents,
+    read_revocations,
+    read_staff,
+)
 from adapters.business.form import LINE
+from adapters.business.holds import read_holds, read_non_disclosures, read_publications
 from adapters.business.income import read_income
-from adapters.business.lists import write_errors, write_results
-from adapters.business.records import ErrorLine, InquiryRecord, ResultRecord
+from adapters.business.lists import write_errors
+from adapters.business.notices import read_cancellations, read_notices, read_resident_notices
+from adapters.business.records import ErrorLine
 from adapters.http import Client, Unreachable, client_context
-from adapters.platform.asking import InquiryResult
-from adapters.portal.article23 import lines
+from adapters.platform.staffing import Caller, Search
 from ops.config import AgencyConfig, address
 from ops.terminal import console, fail, progress_bar
 from schemas.codes import integrated_number_valid
+from schemas.errors import Refusal
+from schemas.law.roles import operation_words, roles
 
 T = TypeVar("T")
 BATCH = 200
@@ -27,16 +34,17 @@ READERS: dict[str, Callable[[Path], Iterator[Any]]] = {
     "residents": read_residents,
     "income": read_income,
     "staff": read_staff,
+    "revocations": read_revocations,
+    "offices": read_offices,
+    "holds": read_holds,
+    "non-disclosure": read_non_disclosures,
+    "publications": read_publications,
+    "notices": read_resident_notices,
+    "cancellations": read_cancellations,
+    "agency-notices": read_notices,
 }
 # The item at fault where the refusal of a record does not name one.
 ITEMS = {"A-102": "団体内統合宛名番号", "A-103": "個人番号", "B-007": "団体内統合宛名番号"}
-STATES = {
-    "asked": "受付済",
-    "waiting": "照会中",
-    "answered": "回答済",
-    "refused": "提供不可",
-    "none": "未受付",
-}
 
 
 def client(config: AgencyConfig) -> BusinessClient:
@@ -76,8 +84,8 @@ async def _load(door: BusinessClient, kind: str, file: Path) -> tuple[int, list[
     taken = 0
     faults: list[ErrorLine] = []
     with progress_bar() as progress:
-        task = progress.add_task(f"一括登録 {kind}", total=_line_count(file))
-        for batch in _batches(READERS[kind](file), faults):
+        task = progress.add_task(f"一括登録 {kind}", total=line_count(file))
+        for batch in batches(READERS[kind](file), faults):
             verdicts = await door.send([record for _, record in batch])
             for (line, _), (code, detail) in zip(batch, verdicts, strict=True):
                 if code:
@@ -88,110 +96,57 @@ async def _load(door: BusinessClient, kind: str, file: Path) -> tuple[int, list[
     return taken, faults
 
 
-def _line_count(file: Path) -> int:
+def line_count(file: Path) -> int:
+    """Lines of a file, for showing progress. Raises OSError."""
     with file.open("rb") as stream:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(1 << 20), b""))
 
 
-def _batches(found: Iterator[Any], faults: list[ErrorLine]) -> Iterator[list[tuple[int, Any]]]:
+def batches(
+    found: Iterator[Any], faults: list[ErrorLine], size: int = BATCH
+) -> Iterator[list[tuple[int, Any]]]:
+    """The good records of a file with their lines, so many at a time; the faults go to `faults`."""
     batch: list[tuple[int, Any]] = []
     for item in found:
         if isinstance(item, ErrorLine):
             faults.append(item)
             continue
         batch.append(item)
-        if len(batch) == BATCH:
+        if len(batch) == size:
             yield batch
             batch = []
     if batch:
         yield batch
 
 
-def inquire(config: AgencyConfig, file: Path, results: Path, errors: Path, patience: float) -> int:
-    """Send the inquiries of a file, wait for what becomes of them, and write results and error list."""
+def sign(config: AgencyConfig, caller: Caller, direction: str) -> int:
+    """Tell the daemon that a member of staff signed "in" or "out" at this terminal."""
     try:
-        rows, faults, layouts = at_door(config, lambda door: _inquire(door, file, patience))
+        code = at_door(config, lambda door: door.sign(caller, direction))
     except Unreachable as error:
         return fail("S-106", str(error))
-    except OSError as error:
-        return fail("S-104", f"{file.name}: {error.strerror}")
-    write_errors(errors, sorted(faults, key=attrgetter("line")))
-    unfit = write_results(results, layouts, rows)
-    answered = sum(row.payload is not None for row in rows)
-    wrong = len(faults) + len(unfit)
-    console.print(
-        f"照会 {len(rows)} 件 回答 {answered} 件 エラー {wrong} 件 (asked/answered/errors) → {results.name}"
-    )
-    return 0
+    return fail(code) if code else 0
 
 
-async def _inquire(
-    door: BusinessClient, file: Path, patience: float
-) -> tuple[list[ResultRecord], list[ErrorLine], list[str]]:
-    faults: list[ErrorLine] = []
-    asked: dict[str, InquiryRecord] = {}
-    with progress_bar() as progress:
-        task = progress.add_task("照会登録", total=_line_count(file) - 1)
-        for batch in _batches(read_inquiries(file), faults):
-            verdicts = await door.send([record for _, record in batch])
-            for (line, record), (code, detail) in zip(batch, verdicts, strict=True):
-                if code in ("I-105", "B-008", "B-001", "S-103"):
-                    # These were not recorded as inquiries of their own: they are in the error list.
-                    faults.append(ErrorLine(line, detail or "照会ID", code, ""))
-                if code not in ("B-008", "B-001", "S-103"):
-                    asked.setdefault(record.request_id, record)
-            progress.advance(task, len(batch))
-        requests = list(asked)
-        task = progress.add_task("回答待ち", total=len(requests))
-        found = await _settled(door, requests, patience, lambda done: progress.update(task, completed=done))
-    rows = [row for result in found for row in _rows(result, asked[result.request_id])]
-    return rows, faults, sorted({record.layout for record in asked.values()})
-
-
-async def _settled(
-    door: BusinessClient, requests: Sequence[str], patience: float, show: Callable[[int], None]
-) -> list[InquiryResult]:
-    """Wait as long as there is progress; what stays open (held, say) is fetched another time."""
-    before, since = -1, trio.current_time()
-    while True:
-        found = await door.results(requests, 0.5)
-        closed = sum(result.state in ("answered", "refused") for result in found)
-        show(closed)
-        if closed != before:
-            before, since = closed, trio.current_time()
-        if closed == len(requests) or trio.current_time() - since > patience:
-            return found
-
-
-def _rows(result: InquiryResult, record: InquiryRecord) -> Iterator[ResultRecord]:
-    for index, number in enumerate(record.subjects):
-        row = ResultRecord(result.request_id, number, STATES[result.state], result.code)
-        if result.state == "answered":
-            code = result.codes[index]
-            row = replace(
-                row,
-                code=code,
-                state=STATES["refused"] if code else row.state,
-                layout=record.layout,
-                payload=None if code else result.payloads[index],
-            )
-        yield row
-
-
-def show_records(config: AgencyConfig, resident: str) -> int:
-    """Print the provision records of a person, item by item of article 23."""
-    if not integrated_number_valid(resident):
+def show_operations(config: AgencyConfig, caller: Caller, search: Search, act: str, *, confirm: bool) -> int:
+    """Print the intermediate log, the latest entry first, or let a second person agree to a reading."""
+    if search.integrated_number and not integrated_number_valid(search.integrated_number):
         return fail("A-102")
     try:
-        found = at_door(config, lambda door: door.records(resident))
+        found = at_door(config, lambda door: door.operations(caller, search, act, confirm=confirm))
     except Unreachable as error:
         return fail("S-106", str(error))
-    console.print(f"情報提供等の記録 {len(found)} 件 (provision records)")
-    for number, record in enumerate(found, 1):
-        console.print(f"\n[{number}]", markup=False)
-        for line in lines(record):
-            console.print(
-                f"  {line.reference_ja}  {line.label_ja}: {line.value}", markup=False, soft_wrap=True
-            )
-            console.print(f"      {line.reference_en}  {line.label_en}", markup=False, style="dim")
+    if isinstance(found, Refusal):
+        return fail(found.code, found.detail)
+    if confirm:
+        console.print("確認しました (confirmed)")
+        return 0
+    console.print(f"中間ログ {len(found)} 件 (intermediate log)")
+    words, offices = operation_words(), roles()
+    for each in found:
+        known, role = words.get(each.operation), offices.get(each.official_role)
+        who = " ".join((each.staff_id, each.office, role.name_ja if role is not None else "")).strip()
+        cells = (each.at, each.log, known.name_ja if known is not None else each.operation, who)
+        about = (" ".join(each.subjects), each.target, each.purpose, each.terminal)
+        console.print("  ".join(cell for cell in (*cells, *about) if cell), markup=False, soft_wrap=True)
     return 0

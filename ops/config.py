@@ -28,22 +28,42 @@ class AgencyConfig:
 
     code: str = key("Local government code, six digits with check digit.")
     name: str = key("Name of the agency as it stands in provision records.")
-    kind: str = key("Kind of agency, an identifier of schemas/law/kinds.tsv, e.g. city.")
+    kind: str = key(
+        "Kind of agency, an identifier of schemas/law/kinds.tsv, e.g. city; after it, separated by spaces, "
+        "its capacities, identifiers of schemas/law/capacities.tsv."
+    )
     data: str = key("Folder of the ledgers, vaults and projections.", path=True)
     authority: str = key("Certificate of the network's authority (PEM).", path=True)
     tls_certificate: str = key("This agency's certificate for its connections (PEM).", path=True)
     tls_key: str = key("Its private key (PEM, mode 0600).", path=True)
     signing_certificate: str = key(
-        "The certificate by which this agency signs messages (PEM, Ed25519).", path=True
+        "The certificate by which this agency signs messages (PEM; Ed25519, ECDSA P-256 or ML-DSA-65). "
+        "Replaced together with its key, it is taken up without a stop.",
+        path=True,
     )
     signing_key: str = key("Its private key (PEM, mode 0600).", path=True)
     network: str = key("Address of the network, host:port.")
-    registry: str = key("Address of the resident registry server, host:port.")
     business: str = key("Address on which business systems are served, host:port.")
     business_certificate: str = key(
         "Certificate that the commands load, inquire and records show (PEM).", path=True
     )
     business_key: str = key("Its private key (PEM, mode 0600).", path=True)
+    registry: str = key(
+        "Address of the resident registry server, host:port; empty: requests go there by medium alone.",
+        default="",
+    )
+    sign_in_hours: int = key(
+        "How long a member of staff is signed in at a terminal (renkei sign-in), in hours; 0: nobody has to.",
+        default=0,
+    )
+    bulk_bytes_per_second: int = key(
+        "How much of the line bulk messages may fill, in bytes a second; 0: all of it. Inquiries about one "
+        "person or household never wait for them.",
+        default=0,
+    )
+    bulk_hours: str = key(
+        "When bulk messages leave, such as 20:00-06:00 (local time); empty: at any time.", default=""
+    )
     portal: str = key("Address of the residents' portal, host:port; empty: no portal.", default="")
     portal_certificate: str = key(
         "Certificate of the portal (PEM); without one it is served on a loopback address only.",
@@ -55,6 +75,11 @@ class AgencyConfig:
         "Where events are kept: sqlite, in the data folder, or the address of a PostgreSQL database, "
         "postgresql://role@server/database; its password may come from PGPASSWORD or a password file.",
         default="sqlite",
+    )
+    sealing: str = key(
+        "Suite in which others seal for this agency: hybrid (ML-KEM-768 with X25519), or classical (X25519 "
+        "alone), which is announced to all partners.",
+        default="hybrid",
     )
     seal_seconds: int = key(
         "How often the latest checkpoints are sealed with the second key and cosigned, in seconds.",
@@ -83,14 +108,38 @@ class NetworkConfig:
     tls_certificate: str = key("The network's certificate for its connections (PEM).", path=True)
     tls_key: str = key("Its private key (PEM, mode 0600).", path=True)
     signing_certificate: str = key(
-        "The certificate by which permits and the directory are signed (PEM, Ed25519).", path=True
+        "The certificate by which notes and the configuration are signed (PEM; Ed25519, ECDSA P-256 or "
+        "ML-DSA-65). Replaced together with its key, it is taken up without a stop.",
+        path=True,
     )
     signing_key: str = key("Its private key (PEM, mode 0600).", path=True)
     listen: str = key("Address on which agencies and the registry are served, host:port.")
     agencies: tuple[tuple[str, str, str], ...] = key(
-        "Agencies that may register, each as [code, name, kind]."
+        "Agencies that may register, each as [code, name, kind]; kind as in an agency's own configuration."
+    )
+    assessments: str = key(
+        "File of published assessments (TSV, see schemas.law.assessments); without them nothing flows.",
+        path=True,
+        default="",
+    )
+    ordinances: str = key(
+        "File of ordinance tables (TSV, see schemas.law.ordinances), an agency's code before each line.",
+        path=True,
+        default="",
     )
     permit_minutes: int = key("How long a permit may be answered, in minutes.", default=7 * 24 * 60)
+    crl: str = key(
+        "The authority's list of revoked certificates (PEM), read again when it changes; empty: none.",
+        path=True,
+        default="",
+    )
+    configuration_seconds: int = key(
+        "How long the configuration that agencies are given is valid, in seconds.", default=24 * 60 * 60
+    )
+    grace_seconds: int = key(
+        "How long after that an agency may go on while the network is away, in seconds.",
+        default=3 * 24 * 60 * 60,
+    )
     store: str = key(
         "Where events are kept: sqlite, in the data folder, or the address of a PostgreSQL database, "
         "postgresql://role@server/database; its password may come from PGPASSWORD or a password file.",
@@ -114,6 +163,11 @@ class RegistryConfig:
     tls_key: str = key("Its private key (PEM, mode 0600).", path=True)
     network: str = key("Address of the network, host:port.")
     listen: str = key("Address on which agencies are served, host:port.")
+    crl: str = key(
+        "The authority's list of revoked certificates (PEM), read again when it changes; empty: none.",
+        path=True,
+        default="",
+    )
     log: str = key("File for the log; empty: standard error.", path=True, default="")
 
 

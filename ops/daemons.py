@@ -5,10 +5,8 @@ Each runs until SIGTERM or SIGINT, finishes the commit and the requests under wa
 
 import secrets
 import signal
-import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from csv import DictReader
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -19,35 +17,71 @@ from cryptography import x509
 from eventsourcing.persistence import PersistenceError
 
 from adapters.business.server import BusinessServer
-from adapters.http import Client, Handler, client_context, serve, server_context
+from adapters.http import Client, Handler, Revoked, Tls, client_context, guarded, serve, server_context
 from adapters.network.client import NetworkClient
 from adapters.network.reference.core import EVENTS as NETWORK_EVENTS
 from adapters.network.reference.core import PROJECTIONS as NETWORK_PROJECTIONS
 from adapters.network.reference.core import NetworkCore
+from adapters.network.reference.registration import Terms, Trust
 from adapters.network.reference.server import NetworkServer
-from adapters.network.worker import NetworkWorker
+from adapters.network.schedule import read_schedule
+from adapters.network.worker import NetworkWorker, persist
 from adapters.platform.inprocess import Platform
 from adapters.registry.acquirer import Acquirer
 from adapters.registry.client import RegistryClient
 from adapters.registry.reference import RegistryServer
+from adapters.renewal import Renewed
 from adapters.witness.client import WitnessClient, seal
 from adapters.witness.server import WitnessServer
 from broker.addressing import person
 from broker.addressing.office import Addressing
 from broker.addressing.staging import Staging
-from broker.intermediate import hold, inquiry, link_code, provision, records, replica, staff
+from broker.intermediate import (
+    approval,
+    code_request,
+    correction,
+    disclosure,
+    editing,
+    hold,
+    inquiry,
+    link_code,
+    notice,
+    office,
+    operation,
+    provision,
+    received_notice,
+    records,
+    replica,
+    requests,
+    resident_notice,
+    second_person,
+    sign_in,
+    staff,
+)
 from broker.ledger.files import ensure_private_file
 from broker.ledger.folder import LedgerFolder
 from broker.ledger.merkle import ProofInvalid
 from broker.ledger.notes import Kind, NoteInvalid, NoteSigner
 from broker.ledger.store import SignCheckpoint, Store
+from broker.ledger.vault import Vault
 from broker.ledger.witness import Witness, logs_in
 from broker.linkage import incoming, log, outgoing
-from broker.linkage.crypto import CertificateInvalid, SealingKey, Signer, new_sealing_secret
+from broker.linkage.crypto import (
+    NOTHING_REVOKED,
+    CertificateInvalid,
+    Revocations,
+    SealingKey,
+    Signer,
+    new_classical_secret,
+    new_sealing_secret,
+    read_revocations,
+)
 from broker.linkage.interface import LinkageInterface
 from ops.config import AgencyConfig, ConfigurationError, NetworkConfig, RegistryConfig, address
 from ops.logs import now
 from schemas.law import Agency
+from schemas.law.assessments import read_assessments
+from schemas.law.lines import cells
 
 if TYPE_CHECKING:
     from broker.ledger.postgres import PostgresDatabase
@@ -56,17 +90,41 @@ AGENCY_EVENTS = (
     *outgoing.EVENTS,
     *incoming.EVENTS,
     *staff.EVENTS,
+    *office.EVENTS,
+    *second_person.EVENTS,
+    *editing.EVENTS,
+    *operation.EVENTS,
+    *sign_in.EVENTS,
     *link_code.EVENTS,
+    *code_request.EVENTS,
     *replica.EVENTS,
     *hold.EVENTS,
+    *disclosure.EVENTS,
     *inquiry.EVENTS,
     *provision.EVENTS,
+    *correction.EVENTS,
+    *notice.EVENTS,
+    *received_notice.EVENTS,
+    *resident_notice.EVENTS,
 )
-AGENCY_PROJECTIONS = (*records.PROJECTIONS, *log.PROJECTIONS)
+AGENCY_PROJECTIONS = (
+    *records.PROJECTIONS,
+    *requests.PROJECTIONS,
+    *code_request.PROJECTIONS,
+    *operation.PROJECTIONS,
+    *hold.PROJECTIONS,
+    *disclosure.PROJECTIONS,
+    *approval.PROJECTIONS,
+    *received_notice.PROJECTIONS,
+    *resident_notice.PROJECTIONS,
+    *log.PROJECTIONS,
+)
 ADDRESSING = "addressing"
 T = TypeVar("T")
 Witnesses = Callable[[], Sequence[WitnessClient]]
 OpenStore = Callable[[str, SignCheckpoint], Store]
+EXPIRY_SECONDS = 60.0
+"""How often what is held under a lapsed permit is looked for; nothing is decided on one in between either."""
 LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
 
 logger = structlog.get_logger(__name__)
@@ -149,30 +207,59 @@ async def until_told(
 
 
 async def _serve(
-    nursery: trio.Nursery, handler: Handler, where: str, config: AgencyConfig | NetworkConfig | RegistryConfig
+    nursery: trio.Nursery,
+    handler: Handler,
+    where: str,
+    config: AgencyConfig | NetworkConfig | RegistryConfig,
+    revocations: Callable[[], Revocations],
 ) -> None:
     host, port = address(where)
-    await nursery.start(serve, handler, host, port, _context(server_context, config))
+    door = guarded(handler, _revoked(revocations))
+    await nursery.start(serve, door, host, port, _context(server_context, config))
 
 
-def _client(where: str, config: AgencyConfig | RegistryConfig) -> Client:
-    return Client(*address(where), _context(client_context, config))
+def _client(
+    where: str, config: AgencyConfig | RegistryConfig, revocations: Callable[[], Revocations]
+) -> Client:
+    return Client(*address(where), _context(client_context, config), _revoked(revocations))
+
+
+def _revoked(revocations: Callable[[], Revocations]) -> Revoked:
+    return lambda certificate: revocations().revoked(certificate, now())
+
+
+def _listed(config: NetworkConfig | RegistryConfig) -> Callable[[], Revocations]:
+    """What the list of revoked certificates says now."""
+    if not config.crl:
+        return lambda: NOTHING_REVOKED
+    path, authority = Path(config.crl), _usable("authority", lambda: _authority(config))
+    return _usable("crl", lambda: Renewed(lambda: read_revocations(path.read_bytes(), authority), path))
 
 
 def _context(
-    make: Callable[[Path, Path, Path], ssl.SSLContext],
+    make: Callable[[Path, Path, Path], Tls],
     config: AgencyConfig | NetworkConfig | RegistryConfig,
-) -> ssl.SSLContext:
+) -> Tls:
     files = Path(config.tls_certificate), Path(config.tls_key), Path(config.authority)
     return _usable("tls_certificate, tls_key, authority", lambda: make(*files))
 
 
-def _authority(config: AgencyConfig) -> x509.Certificate:
+def _authority(config: AgencyConfig | NetworkConfig | RegistryConfig) -> x509.Certificate:
     return x509.load_pem_x509_certificate(Path(config.authority).read_bytes())
 
 
-def _signer(config: AgencyConfig | NetworkConfig) -> Signer:
-    return Signer(Path(config.signing_certificate).read_bytes(), Path(config.signing_key).read_bytes())
+def _signer(config: AgencyConfig | NetworkConfig) -> Renewed[Signer]:
+    certificate, key = Path(config.signing_certificate), Path(config.signing_key)
+    return Renewed(lambda: Signer(certificate.read_bytes(), key.read_bytes()), certificate, key)
+
+
+def sealing_key(config: AgencyConfig, vault: Vault) -> SealingKey:
+    """The key for which partners seal. Raises ConfigurationError."""
+    if config.sealing == "classical":
+        return SealingKey(vault.secret("sealing_classical", new_classical_secret))
+    if config.sealing != "hybrid":
+        raise ConfigurationError(f"sealing: {config.sealing} is neither hybrid nor classical")
+    return SealingKey(vault.secret("sealing", new_sealing_secret))
 
 
 def _usable(keys: str, make: Callable[[], T]) -> T:
@@ -202,14 +289,14 @@ async def keep_sealed(
                 log.warning("not sealed", errors=[str(error) for error in group.exceptions])
 
 
-def _witnesses(config: AgencyConfig) -> Witnesses:
+def _witnesses(config: AgencyConfig, revocations: Callable[[], Revocations]) -> Witnesses:
     """The witnesses of one ledger; connected when first used, once their keys are there."""
     known: list[WitnessClient] = []
 
     def connected() -> Sequence[WitnessClient]:
         for where, prefix, file in config.witnesses[len(known) :]:
             keys = Path(file).read_text(encoding="utf-8").splitlines()
-            known.append(WitnessClient(_client(where, config), prefix, keys))
+            known.append(WitnessClient(_client(where, config, revocations), prefix, keys))
         return known
 
     return connected
@@ -220,35 +307,52 @@ def run_agency(config: AgencyConfig) -> None:
     if config.portal and not config.portal_certificate and address(config.portal)[0] not in LOOPBACK:
         raise ConfigurationError(f"portal {config.portal} is not a loopback address and has no certificate")
     authority = _usable("authority", lambda: _authority(config))
-    agency = _usable("kind", lambda: Agency(config.code, config.name, config.kind))
+    agency = _usable("kind", lambda: _agency(config.code, config.name, config.kind))
     signer = _usable("signing_certificate, signing_key", lambda: _signer(config))
+    schedule = _usable(
+        "bulk_bytes_per_second, bulk_hours",
+        lambda: read_schedule(config.bulk_bytes_per_second, config.bulk_hours),
+    )
     data = Path(config.data)
     with opened_stores(config.store) as open_store, ExitStack() as stack:
         folder = stack.enter_context(closing(agency_folder(data, config.code, open_store)))
         people = stack.enter_context(closing(addressing_folder(data, config.code, open_store)))
         staging = stack.enter_context(closing(Staging(data / ADDRESSING / "staging.sqlite")))
         witness = stack.enter_context(closing(_witness(folder, data))) if config.witness else None
-        sealing = SealingKey(folder.vault.secret("sealing", new_sealing_secret))
-        linkage = LinkageInterface(agency, signer, sealing, authority)
+        linkage = LinkageInterface(agency, signer(), sealing_key(config, folder.vault), authority)
+
+        def revocations() -> Revocations:
+            return linkage.directory.revocations if linkage.directory is not None else NOTHING_REVOKED
+
         addressing = Addressing(people.ledger, people.follower, staging, lambda: secrets.token_hex(16))
         platform = Platform(folder.ledger, folder.follower, linkage, addressing, now, secrets.token_bytes)
-        network = NetworkClient(_client(config.network, config), _client(config.network, config))
-        worker = NetworkWorker(platform, network, authority, now)
-        registry = RegistryClient(_client(config.registry, config))
+        network = NetworkClient(*(_client(config.network, config, revocations) for _ in range(2)))
+        worker = NetworkWorker(platform, network, authority, signer, now, schedule)
+        registry = RegistryClient(_client(config.registry, config, revocations)) if config.registry else None
         acquirer = Acquirer(addressing, platform, registry, network)
+
+        async def expire() -> None:
+            await platform.expire(now())
+            await trio.sleep(EXPIRY_SECONDS)
 
         async def body(nursery: trio.Nursery) -> None:
             link = await _portal(nursery, config, platform) if config.portal else None
-            business = BusinessServer(platform, addressing, link)
-            await _serve(nursery, business.handle, config.business, config)
+            business = BusinessServer(
+                platform, addressing, link, timedelta(hours=config.sign_in_hours), network
+            )
+            await _serve(nursery, business.handle, config.business, config, revocations)
             nursery.start_soon(worker.run)
             nursery.start_soon(acquirer.run)
+            nursery.start_soon(persist, "expiry", expire)
             nursery.start_soon(
-                keep_sealed, (folder, people), config, (_witnesses(config), _witnesses(config))
+                keep_sealed,
+                (folder, people),
+                config,
+                (_witnesses(config, revocations), _witnesses(config, revocations)),
             )
             if witness is not None:
                 door = WitnessServer(witness, "/witness", now)
-                await _serve(nursery, door.handle, config.witness, config)
+                await _serve(nursery, door.handle, config.witness, config, revocations)
 
         trio.run(until_told, body, config.code, (folder, people))
 
@@ -272,7 +376,9 @@ async def _portal(nursery: trio.Nursery, config: AgencyConfig, platform: Platfor
 def run_network(config: NetworkConfig) -> None:
     """`renkei network`."""
     signer = _usable("signing_certificate, signing_key", lambda: _signer(config))
-    admitted = _usable("agencies", lambda: {agency[0]: Agency(*agency) for agency in config.agencies})
+    authority = _usable("authority", lambda: _authority(config))
+    revocations = _listed(config)
+    admitted = _usable("agencies", lambda: {agency[0]: _agency(*agency) for agency in config.agencies})
     data = Path(config.data)
     with (
         opened_stores(config.store) as open_store,
@@ -280,14 +386,45 @@ def run_network(config: NetworkConfig) -> None:
         closing(Staging(data / "staging.sqlite")) as staging,
         closing(_witness(folder, data)) as witness,
     ):
-        core = NetworkCore(folder, staging, signer, admitted, timedelta(minutes=config.permit_minutes), now)
+        core = NetworkCore(
+            folder,
+            staging,
+            Trust(authority, signer, revocations),
+            admitted,
+            timedelta(minutes=config.permit_minutes),
+            _terms(config),
+            now,
+        )
         server = NetworkServer(core, WitnessServer(witness, "/witness", now))
 
         async def body(nursery: trio.Nursery) -> None:
-            await _serve(nursery, server.handle, config.listen, config)
+            await _serve(nursery, server.handle, config.listen, config, revocations)
             nursery.start_soon(keep_sealed, (folder,), config, (tuple,))
 
         trio.run(until_told, body, "network", (folder,), core.stop_polls)
+
+
+def _agency(code: str, name: str, kind: str) -> Agency:
+    """Of the configuration: after the kind stand the capacities. Raises ValueError for unknown ones."""
+    kind, *capacities = kind.split()
+    return Agency(code, name, kind, frozenset(capacities))
+
+
+def _terms(config: NetworkConfig) -> Terms:
+    """What the network publishes; a line that cannot be read permits nothing, and is in the log."""
+    assessments = ordinances = ""
+    if config.assessments:
+        assessments = _usable("assessments", lambda: Path(config.assessments).read_text(encoding="utf-8"))
+        for fault in read_assessments(assessments)[1]:
+            logger.warning("assessment left out", line=fault.line, item=fault.item, code=fault.code)
+    if config.ordinances:
+        ordinances = _usable("ordinances", lambda: Path(config.ordinances).read_text(encoding="utf-8"))
+    return Terms(
+        timedelta(seconds=config.configuration_seconds),
+        timedelta(seconds=config.grace_seconds),
+        cells(assessments),
+        cells(ordinances),
+    )
 
 
 def _witness(folder: LedgerFolder, data: Path) -> Witness:
@@ -302,11 +439,10 @@ def _witness(folder: LedgerFolder, data: Path) -> Witness:
 
 def run_registry(config: RegistryConfig) -> None:
     """`renkei registry`."""
-    with Path(config.register).open(encoding="cp932", newline="") as file:
-        register = {row["individual_number"]: row["resident_record_code"] for row in DictReader(file)}
-    server = RegistryServer(register, _client(config.network, config))
+    revocations = _listed(config)
+    server = RegistryServer.read(Path(config.register), _client(config.network, config, revocations))
 
     async def body(nursery: trio.Nursery) -> None:
-        await _serve(nursery, server.handle, config.listen, config)
+        await _serve(nursery, server.handle, config.listen, config, revocations)
 
     trio.run(until_told, body, "registry")

@@ -30,9 +30,10 @@ from ops.business import at_door, client
 from ops.certificates import create_authority, issue
 from ops.config import AgencyConfig, NetworkConfig, RegistryConfig, read, write
 from ops.daemons import ADDRESSING
-from ops.synthetic import income_of, make_people, residents_of, write_register
+from ops.synthetic import assessments_of, income_of, make_people, residents_of, write_register
 from ops.terminal import console, fail
 from schemas.errors import entry
+from schemas.law.lines import joined
 
 SEED = 20261121
 ASKING, ANSWERING, ABSENT = ("990019", "連携市"), ("990027", "見本市"), "990035"
@@ -120,7 +121,10 @@ def run(folder: Path, address: tuple[str, str, str] | None, started: float, *, s
             return fail("S-106", f"{error} ({folder / 'log'})")
         total = show_outcomes(folder, held)
         say("\nある住民の情報提供等の記録 (the provision records of one resident)")
-        command("records", "--config", folder / f"{ASKING[0]}.toml", "--resident", show_resident(folder))
+        command(
+            "records", "--config", folder / f"{ASKING[0]}.toml", "--resident", show_resident(folder),
+            "--by", OFFICER, "--purpose", "inspection",
+        )  # fmt: skip
         say("\n台帳の検証 (verification of the ledgers)")
         status = verify(folder, address[1] if address else "sqlite")
         say(f"\n所要 {time.monotonic() - started:.1f} 秒 (seconds)   {folder}")
@@ -173,7 +177,9 @@ def write_configurations(folder: Path, store: str) -> None:
             tls_key="certificates/network-tls.key",
             signing_certificate="certificates/network-signing.pem",
             signing_key="certificates/network-signing.key",
+            crl="certificates/ca.crl",
             listen=network,
+            assessments="input/assessments.tsv",
             store=store,
             agencies=tuple((code, name, "city") for code, name in (ASKING, ANSWERING)),
             log="log/network.log",
@@ -247,6 +253,8 @@ def write_input(folder: Path) -> None:
     answering[298] = replace(answering[298], protected=True)
     asking[299] = replace(asking[299], birth_date="1970-01-01")
     write_register(folder / "register.csv", people[:1_010])
+    assessments = joined(assessments_of((ASKING[0], ANSWERING[0])))
+    (folder / "assessments.tsv").write_text(assessments, encoding="utf-8")
     write_residents(folder / f"residents-{ASKING[0]}.csv", asking)
     write_residents(folder / f"residents-{ANSWERING[0]}.csv", answering)
     write_income(folder / "income.txt", income_of(answering, "2026", SEED))
@@ -361,6 +369,7 @@ def load_files(folder: Path) -> None:
         (ASKING[0], "residents", f"residents-{ASKING[0]}.csv"),
         (ASKING[0], "staff", "staff.csv"),
         (ANSWERING[0], "residents", f"residents-{ANSWERING[0]}.csv"),
+        (ANSWERING[0], "staff", "staff.csv"),
         (ANSWERING[0], "income", "income.txt"),
     ):
         command(

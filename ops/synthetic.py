@@ -19,10 +19,13 @@ from adapters.business.income import LAYOUT, write_income
 from adapters.business.output import write_csv
 from adapters.business.records import ErrorLine, ReplicaRecord, ResidentRecord
 from schemas import codes
+from schemas.law import tables
+from schemas.law.information import information
 
 __all__ = [
     "REGISTER_HEADER",
     "Person",
+    "assessments_of",
     "income_of",
     "make_people",
     "residents_of",
@@ -204,3 +207,16 @@ def _income(rng: Random, resident: ResidentRecord, fiscal_year: str) -> dict[str
 def write_register(path: Path, people: Iterable[Person]) -> list[ErrorLine]:
     """The resident registry's own list: which individual number was made from which resident record code."""
     return write_csv(path, REGISTER_HEADER, ([p.resident_record_code, p.individual_number] for p in people))
+
+
+def assessments_of(agencies: Iterable[str], *tasks: str) -> tuple[tuple[str, ...], ...]:
+    """Rows of the table of assessments: each agency (by code) has published one for a file of everything.
+
+    `tasks` are those of its ordinances, beside all rows of the law table.
+    """
+    rows = dict.fromkeys(line.row for table in tables() for line in table.rows)
+    affairs, names = "|".join((*rows, *tasks)), "|".join(information())
+    return tuple(
+        ("assessment", code, "everything", "架空の評価書", "", affairs, names, "2026-01-01", "9999-12-31")
+        for code in agencies
+    )

@@ -23,10 +23,13 @@ from cryptography import x509
 from adapters.http import Client, Handler, Peer, Request, Response, client_context, serve, server_context
 from adapters.network.client import NetworkClient
 from adapters.network.reference import core as network
+from adapters.network.reference.registration import Terms, Trust
 from adapters.network.reference.server import NetworkServer
 from adapters.network.worker import NetworkWorker
 from adapters.platform.asking import InquiryOrder, InquiryResult
+from adapters.platform.code_requests import CodeRequests
 from adapters.platform.inprocess import Platform
+from adapters.platform.link_codes import LinkCodes
 from adapters.registry.acquirer import Acquirer
 from adapters.registry.client import RegistryClient
 from adapters.registry.reference import RegistryServer
@@ -37,14 +40,14 @@ from broker.intermediate.staff import AuthorityGranted
 from broker.ledger.events import Recorded
 from broker.ledger.folder import LedgerFolder
 from broker.ledger.ledger import Ledger
-from broker.linkage.crypto import SealingKey, Signer, new_sealing_secret
+from broker.linkage.crypto import NOTHING_REVOKED, SealingKey, Signer, new_sealing_secret
 from broker.linkage.interface import LinkageInterface
 from broker.linkage.outgoing import MessageQueued
 from broker.linkage.partners import NETWORK, agency_uri, read_directory
 from ops.certificates import create_authority, issue
 from ops.daemons import ADDRESSING, AGENCY_EVENTS, AGENCY_PROJECTIONS
 from ops.logs import JST
-from ops.synthetic import income_of, make_people, residents_of
+from ops.synthetic import assessments_of, income_of, make_people, residents_of
 from schemas.errors import Refusal
 from schemas.items import layout
 from schemas.law import Agency
@@ -57,6 +60,7 @@ ASKING = Agency("990019", "連携市", "city")
 ANSWERING = Agency("990027", "見本市", "city")
 OTHER = Agency("990035", "例示市", "city")
 AGENCIES = (ASKING, ANSWERING, OTHER)
+TERMS = Terms(timedelta(days=1), timedelta(days=3), assessments_of(a.code for a in AGENCIES))
 REGISTRY = "urn:renkei:registry"
 SEED = 20261121
 OFFICE, OFFICER = "子育て支援課", "s0001"
@@ -225,6 +229,8 @@ class Town:
         self.platform = Platform(
             self.folder.ledger, self.folder.follower, self.linkage, self.addressing, house.clock, draw
         )
+        codes = LinkCodes(self.platform.ledger, self.platform.follower)
+        self.requests = CodeRequests(self.platform, self.addressing, codes)
         line = house.line(agency.code, "network")
         self.client = NetworkClient(line, line)
         self.registry = RegistryClient(house.line(agency.code, "registry"))
@@ -235,7 +241,10 @@ class Town:
 
     def worker(self) -> NetworkWorker:
         """The agency's own loops; from here on the directory is fetched anew when it may be old."""
-        return NetworkWorker(self.platform, self.client, self._house.keys.authority, self._house.clock)
+        house = self._house
+        return NetworkWorker(
+            self.platform, self.client, house.keys.authority, lambda: self.linkage.signer, house.clock
+        )
 
     def acquirer(self) -> Acquirer:
         return Acquirer(self.addressing, self.platform, self.registry, self.client)
@@ -330,12 +339,15 @@ class House:
             folder / "network", "renkei/network", network.EVENTS, network.PROJECTIONS, self.clock
         )
         self.staging = Staging(folder / "network" / "staging.sqlite")
+        self.signer = keys.signer("network")
+        self.revocations = NOTHING_REVOKED
         self.core = network.NetworkCore(
             self.network,
             self.staging,
-            keys.signer("network"),
+            Trust(keys.authority, lambda: self.signer, lambda: self.revocations),
             {a.code: a for a in AGENCIES},
             PERMIT_LIFE,
+            TERMS,
             self.clock,
         )
         self.server = NetworkServer(self.core)

@@ -97,27 +97,25 @@ class Figures:
         """The numbers to reach, each with what was reached. Two of them are asked of PostgreSQL alone."""
         ours = next(a for a in self.append if (a.writers, a.unit_events) == (MOST_WRITERS, 1))
         stock = next(s for s in self.stock if (s.call, s.writers) == (SAVE, MOST_WRITERS))
-        goals = [_at_least("append, 64 writers, against bare writing", ours.of_floor, 0.5)]
+        goals = [at_least("append, 64 writers, against bare writing", ours.of_floor, 0.5)]
         if self.store != "sqlite":
-            goals.append(
-                _at_least("append, 64 writers, against Application.save", ours.rate / stock.rate, 10)
-            )
-        goals.append(_at_least("replay into projections, events a second", self.reading[REBUILD], 50_000))
+            goals.append(at_least("append, 64 writers, against Application.save", ours.rate / stock.rate, 10))
+        goals.append(at_least("replay into projections, events a second", self.reading[REBUILD], 50_000))
         for load in dict.fromkeys(b.load for b in self.beside):
             p99 = {b.beside: b.p99 for b in self.beside if b.load == load}
             for work in (SEALING, REBUILDING):
-                goals.append(_at_most(f"append p99 while {work}, {load}", p99[work] / p99[IDLE], 1.2))
+                goals.append(at_most(f"append p99 while {work}, {load}", p99[work] / p99[IDLE], 1.2))
         for writers in dict.fromkeys(g.writers for g in self.growth):
             cost = {g.size: 1 / g.rate for g in self.growth if g.writers == writers}
             small, large = min(cost), max(cost)
             goals.append(
-                _at_most(
+                at_most(
                     f"append at {large:,} events against {small:,}, writers: {writers}",
                     cost[large] / cost[small],
                     1.15,
                 )
             )
-        goals.append(_at_most(f"memory of a replay of {self.size:,} events, MB", self.replay_memory, 200))
+        goals.append(at_most(f"memory of a replay of {self.size:,} events, MB", self.replay_memory, 200))
         return goals
 
     def json(self) -> dict[str, Any]:
@@ -132,11 +130,11 @@ class Figures:
         return cls(**plain | {n: [kind(**row) for row in values[n]] for n, kind in kinds.items()})
 
 
-def _at_least(measure: str, value: float, bound: float) -> Goal:
+def at_least(measure: str, value: float, bound: float) -> Goal:
     return Goal(measure, f"≥ {bound:,}", value, value >= bound)
 
 
-def _at_most(measure: str, value: float, bound: float) -> Goal:
+def at_most(measure: str, value: float, bound: float) -> Goal:
     return Goal(measure, f"≤ {bound:,}", value, value <= bound)
 
 

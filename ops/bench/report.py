@@ -39,7 +39,7 @@ def sections(found: Figures) -> list[Section]:
             "目標 (numbers to reach)",
             ("", "measure", "goal", "found"),
             [
-                ("reached" if g.reached else "MISSED", g.measure, g.bound, _number(g.value))
+                ("reached" if g.reached else "MISSED", g.measure, g.bound, number(g.value))
                 for g in found.goals()
             ],
             words=3,
@@ -48,7 +48,7 @@ def sections(found: Figures) -> list[Section]:
             "追記 (durable append: sealed, logged, signed)",
             ("writers", "events a unit", *latencies, "mean batch", "bare events/s", "of bare"),
             [
-                (str(a.writers), str(a.unit_events), *_speed(a), _number(a.mean_batch), _number(a.floor),
+                (str(a.writers), str(a.unit_events), *_speed(a), number(a.mean_batch), number(a.floor),
                  f"{a.of_floor:.2f}")
                 for a in found.append
             ],
@@ -74,7 +74,7 @@ def sections(found: Figures) -> list[Section]:
         Section(
             "読み出し (reading the largest ledger)",
             ("what", "events/s"),
-            [(name, _number(rate)) for name, rate in found.reading.items()],
+            [(name, number(rate)) for name, rate in found.reading.items()],
         ),
         Section(
             "条件 (conditions)",
@@ -84,10 +84,10 @@ def sections(found: Figures) -> list[Section]:
                 ("measured at", found.at),
                 *found.machine.items(),
                 *found.settings.items(),
-                ("bytes of an event's state", _number(found.state_bytes)),
-                ("the same, stock library", _number(found.stock_state_bytes)),
+                ("bytes of an event's state", number(found.state_bytes)),
+                ("the same, stock library", number(found.stock_state_bytes)),
                 ("seconds for each measurement", f"{found.seconds:g}"),
-                ("filling the largest ledger, events/s", _number(found.fill)),
+                ("filling the largest ledger, events/s", number(found.fill)),
             ],
             words=2,
         ),
@@ -95,19 +95,23 @@ def sections(found: Figures) -> list[Section]:
 
 
 def _speed(row: Append | Stock | Beside | Growth) -> Cells:
-    return _number(row.rate), _number(row.p50), _number(row.p99)
+    return number(row.rate), number(row.p50), number(row.p99)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def show(found: Figures) -> None:
     """On the terminal."""
-    for section in sections(found):
+    show_tables(sections(found))
+
+
+def show_tables(tables: Sequence[Section]) -> None:
+    for section in tables:
         table = Table(title=section.title, title_justify="left", title_style="bold")
-        for number, column in enumerate(section.columns):
-            table.add_column(column, justify="left" if number < section.words else "right")
+        for place, column in enumerate(section.columns):
+            table.add_column(column, justify="left" if place < section.words else "right")
         for row in section.rows:
             table.add_row(*row, style="red" if row[0] == "MISSED" else None)
         console.print(table)
@@ -115,9 +119,13 @@ def show(found: Figures) -> None:
 
 def markdown(found: Figures) -> str:
     """The same tables for a document."""
-    lines = [f"## {found.store}", ""]
-    for section in sections(found):
-        align = ["---" if number < section.words else "---:" for number in range(len(section.columns))]
+    return in_markdown(found.store, sections(found))
+
+
+def in_markdown(title: str, tables: Sequence[Section]) -> str:
+    lines = [f"## {title}", ""]
+    for section in tables:
+        align = ["---" if place < section.words else "---:" for place in range(len(section.columns))]
         lines += [f"### {section.title}", ""]
         lines += ["| " + " | ".join(cells) + " |" for cells in (section.columns, align, *section.rows)]
         lines.append("")
@@ -149,19 +157,19 @@ def draw(found: Figures, path: Path) -> None:
     figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
-_OURS, _FLOOR, _STOCK, _OTHER = "#1f5a96", "#b9c4ce", "#d98032", "#7a4f9a"
+OURS, FLOOR, STOCK, OTHER = "#1f5a96", "#b9c4ce", "#d98032", "#7a4f9a"
 
 
 def _draw_append(axes: Any, found: Figures) -> None:
     saved = {s.writers: s.rate for s in found.stock if s.call == figures.SAVE}
     single = [a for a in found.append if a.unit_events == 1]
     groups: list[tuple[str, str, list[float]]] = [
-        ("bare writing, same batch", _FLOOR, [a.floor for a in single]),
-        ("ours: sealed, logged, signed", _OURS, [a.rate for a in single]),
-        ("stock Application.save", _STOCK, [saved[a.writers] for a in single]),
+        ("bare writing, same batch", FLOOR, [a.floor for a in single]),
+        ("ours: sealed, logged, signed", OURS, [a.rate for a in single]),
+        ("stock Application.save", STOCK, [saved[a.writers] for a in single]),
     ]
-    for number, (label, color, rates) in enumerate(groups):
-        places = [place + (number - 1) * 0.27 for place in range(len(single))]
+    for nth, (label, color, rates) in enumerate(groups):
+        places = [place + (nth - 1) * 0.27 for place in range(len(single))]
         axes.bar_label(
             axes.bar(places, rates, width=0.25, label=label, color=color), fmt="{:,.0f}", fontsize=7
         )
@@ -173,7 +181,7 @@ def _draw_append(axes: Any, found: Figures) -> None:
 
 
 def _draw_growth(axes: Any, found: Figures) -> None:
-    for writers, color in zip(dict.fromkeys(g.writers for g in found.growth), (_OURS, _STOCK), strict=True):
+    for writers, color in zip(dict.fromkeys(g.writers for g in found.growth), (OURS, STOCK), strict=True):
         rows = [g for g in found.growth if g.writers == writers]
         first = 1 / rows[0].rate
         axes.plot(
@@ -191,9 +199,9 @@ def _draw_growth(axes: Any, found: Figures) -> None:
 def _draw_beside(axes: Any, found: Figures) -> None:
     works = (figures.IDLE, figures.SEALING, figures.REBUILDING)
     loads = list(dict.fromkeys(b.load for b in found.beside))
-    for number, (work, color) in enumerate(zip(works, (_FLOOR, _OURS, _OTHER), strict=True)):
+    for nth, (work, color) in enumerate(zip(works, (FLOOR, OURS, OTHER), strict=True)):
         p99 = [next(b.p99 for b in found.beside if (b.load, b.beside) == (load, work)) for load in loads]
-        places = [place + (number - 1) * 0.27 for place in range(len(loads))]
+        places = [place + (nth - 1) * 0.27 for place in range(len(loads))]
         bars = axes.bar(places, p99, width=0.25, label=f"beside: {work}", color=color)
         axes.bar_label(bars, fmt="{:.1f}", fontsize=7)
     axes.set_xticks(range(len(loads)), loads)
@@ -204,7 +212,7 @@ def _draw_beside(axes: Any, found: Figures) -> None:
 
 def _draw_reading(axes: Any, found: Figures) -> None:
     names, rates = list(found.reading), list(found.reading.values())
-    axes.bar_label(axes.barh(names, rates, color=(_FLOOR, _OURS, _OTHER)), fmt=" {:,.0f}", fontsize=8)
+    axes.bar_label(axes.barh(names, rates, color=(FLOOR, OURS, OTHER)), fmt=" {:,.0f}", fontsize=8)
     axes.axvline(50_000, color="#888888", linestyle="--", linewidth=1, label="goal of the rebuild: 50,000")
     axes.margins(x=0.15)
     axes.xaxis.set_major_formatter("{x:,.0f}")

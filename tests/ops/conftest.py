@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from ops import demo
+from tests.house import furnished, house, keys
 from tests.ops.folders import copied, renkei, shared
+
+__all__ = ["furnished", "house", "keys"]
 
 
 @dataclass(frozen=True)

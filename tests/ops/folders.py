@@ -13,6 +13,8 @@ import pytest
 
 from ops.demo import free_ports
 
+READER = ("--by", "s0001", "--purpose", "inspection")
+"""Who reads provision records in the demo's cities, and what for."""
 _ADDRESS = re.compile(r'"127\.0\.0\.1:([1-9]\d*)"')
 
 

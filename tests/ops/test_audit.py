@@ -226,7 +226,7 @@ def test_every_projection_built_anew_equals_the_live_one(demo_copy: Path, tmp_pa
             "processing_status",
             "UPDATE processing_status SET state = 'answered' WHERE code = 'I-202'",
         ),
-        ("990019", "outbox", "INSERT INTO outbox VALUES ('forged', 1)"),
+        ("990019", "outbox", "INSERT INTO outbox VALUES ('forged', 1, 1)"),
         ("990027", "provision_records", "DELETE FROM provision_record WHERE rowid = 1"),
         ("990027", "reference_database", "UPDATE reference_database SET position = position + 1"),
         ("990027/addressing", "acquisition", "UPDATE acquisition SET settled = 0 WHERE rowid = 7"),

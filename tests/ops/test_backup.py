@@ -34,7 +34,7 @@ from ops.cli import main
 from ops.daemons import ADDRESSING, addressing_folder, agency_folder
 from tests import house as at_home
 from tests.house import ASKING, House, Keys, contents, events_of, open_house, order, resident
-from tests.ops.folders import renkei
+from tests.ops.folders import READER, renkei
 from tests.ops.test_records import asked_about
 from tests.ops.town import ANSWERER, ASKER, Town
 from tests.servers import running
@@ -177,7 +177,7 @@ def test_a_restored_agency_shows_the_same_records(demo_copy: Path, into: Path) -
     data, config = demo_copy / ASKER, demo_copy / f"{ASKER}.toml"
 
     def records() -> str:
-        result = renkei("records", "--config", config, "--resident", number)
+        result = renkei("records", "--config", config, "--resident", number, *READER)
         assert (result.returncode, result.stderr) == (0, "")
         return result.stdout
 

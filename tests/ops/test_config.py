@@ -14,7 +14,7 @@ from ops.cli import main
 from ops.config import AgencyConfig, ConfigurationError, NetworkConfig, RegistryConfig, address, read, write
 from ops.demo import write_configurations
 from schemas.errors import entry
-from tests.ops.folders import copied, renkei
+from tests.ops.folders import READER, copied, renkei
 
 KINDS: dict[str, type[Any]] = {
     "990019": AgencyConfig,
@@ -245,6 +245,6 @@ def test_the_other_commands_refuse_it_as_well(
 ) -> None:
     file = folder / "990019.toml"
     file.write_text('surprise = "1"\n', encoding="utf-8")
-    more = {"inquire": ["--results", "y.csv"], "records": ["--resident", "1"]}.get(command[0], [])
+    more = {"inquire": ["--results", "y.csv"], "records": ["--resident", "1", *READER]}.get(command[0], [])
     assert main([command[0], "--config", str(file), *command[1:], *more]) == 1
     assert f"{file}: unknown key surprise" in capsys.readouterr().err

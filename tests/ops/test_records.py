@@ -14,7 +14,7 @@ from schemas.errors import entry
 from schemas.items import layout
 from schemas.law.necessity import necessary_items
 from tests.ops.conftest import Finished
-from tests.ops.folders import copied, renkei
+from tests.ops.folders import READER, copied, renkei
 from tests.ops.town import ANSWERER, ASKER, Town
 
 # Article 23(1) nos. 1 to 4 and (2) of the Act; article 47(1) of the ordinance, which refers to 40(2).
@@ -83,9 +83,9 @@ def residents(folder: Path, code: str) -> Iterator[ResidentRecord]:
 
 def records(town: Town, code: str, number: str) -> list[dict[str, str]]:
     """The records that the command prints of a person; each is checked to have the matters of the law."""
-    result = renkei("records", "--config", town.config(code), "--resident", number)
+    result = renkei("records", "--config", town.config(code), "--resident", number, *READER)
     assert (result.returncode, result.stderr) == (0, "")
-    title, *blocks = re.split(r"\n\[\d+\]\n", result.stdout)
+    title, *blocks = re.split(r"\n\[\d+-\d+\]\n", result.stdout)
     assert title.strip() == f"情報提供等の記録 {len(blocks)} 件 (provision records)"
     found = []
     for block in blocks:
@@ -192,7 +192,7 @@ def test_of_a_person_nobody_asked_about_there_is_no_record(town: Town) -> None:
 def test_a_number_with_a_wrong_check_digit_is_refused(town: Town) -> None:
     number = asked_about(town, "single-1")[ASKER]
     wrong = number[:-1] + str((int(number[-1]) + 1) % 10)
-    result = renkei("records", "--config", town.config(ASKER), "--resident", wrong)
+    result = renkei("records", "--config", town.config(ASKER), "--resident", wrong, *READER)
     assert result.returncode == 1
     assert result.stdout == ""
     assert "A-102" in result.stderr
@@ -202,7 +202,7 @@ def test_a_number_with_a_wrong_check_digit_is_refused(town: Town) -> None:
 
 def test_it_says_plainly_that_the_daemon_is_not_running(finished: Finished) -> None:
     number = next(residents(finished.folder, ASKER)).integrated_number
-    result = renkei("records", "--config", finished.folder / f"{ASKER}.toml", "--resident", number)
+    result = renkei("records", "--config", finished.folder / f"{ASKER}.toml", "--resident", number, *READER)
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr.startswith(f"[S-106] {entry('S-106').cause_ja}")

@@ -287,7 +287,8 @@ def test_a_diff_is_printed_row_by_row(town: Town, capsys: pytest.CaptureFixture[
             "  ~ acquisition ['p8'] number_index: 'a8' → 'b8', settled: 1 → 0, position: 9 → 33  "
             "(@33 person.registered/1)"
         ) in lines
-        assert lines[-1] == "  追加 5 変更 5 削除 0 (added, changed, removed)"
+        # Five came: in four tables. Five got other numbers: changed in two, and waiting in the queue.
+        assert lines[-1] == "  追加 25 変更 10 削除 0 (added, changed, removed)"
 
 
 @pytest.mark.parametrize(

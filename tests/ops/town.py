@@ -60,7 +60,8 @@ class Town:
     def stop(self) -> dict[str, int]:
         """SIGTERM; the exit status of each. The agencies first: then the network has nobody to wait for."""
         statuses = {}
-        for group in ((ASKER, ANSWERER), (NETWORK, REGISTRY)):
+        agencies = [name for name in self._processes if name not in (NETWORK, REGISTRY)]
+        for group in (agencies, (NETWORK, REGISTRY)):
             processes = [(name, self._processes.pop(name)) for name in group if name in self._processes]
             for name, process in processes:
                 self._begun(name)
