@@ -14,7 +14,7 @@ from broker.addressing.staging import Staging
 from broker.ledger.events import Recorded
 from broker.ledger.ledger import Change, Ledger, StreamMoved, Unit
 from broker.ledger.projections import Follower
-from schemas.codes import integrated_number_valid
+from schemas.codes import individual_number_valid, integrated_number_valid
 from schemas.errors import Refusal
 
 AT_ONCE = 500
@@ -50,10 +50,12 @@ class Addressing:
     # -- persons --------------------------------------------------------------------------------------
 
     async def register(self, items: Mapping[str, str]) -> Refusal | None:
-        """Register or change one person (items as in the residents file). Refusals: A-102, A-103."""
+        """Register or change one person (items as in the residents file). Refusals: A-101 to A-103."""
         integrated = items["integrated_number"]
         if not integrated_number_valid(integrated):
             return Refusal("A-102")
+        if not individual_number_valid(items["individual_number"]):
+            return Refusal("A-101")
         who = self._person(integrated)
         number_index = self.ledger.vault.blind("individual", items["individual_number"])
         items_index = self._items_index(items)

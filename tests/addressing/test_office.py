@@ -46,6 +46,8 @@ async def numbers_of(town: Town) -> list[str]:
 async def test_a_number_with_a_wrong_check_digit_is_not_registered(house: House, wrong: str) -> None:
     before = house.asking.people.ledger.position
     assert await house.asking.addressing.register(values(0, integrated_number=wrong)) == Refusal("A-102")
+    wrong = values(0, individual_number="210987654321")
+    assert await house.asking.addressing.register(wrong) == Refusal("A-101")
     assert house.asking.people.ledger.position == before
     assert not await house.asking.addressing.knows(wrong)
 
@@ -112,7 +114,7 @@ async def test_a_new_individual_number_is_followed_and_the_code_stays_tied(house
 
 async def test_a_number_that_was_mistyped_is_free_for_its_owner_once_it_is_corrected(house: House) -> None:
     """A-103 tells the office to correct the wrong number; then the right person can have it."""
-    mistyped, right = "123456789018", "210987654321"
+    mistyped, right = "123456789018", "210987654320"
     assert await house.asking.addressing.register(values(0, individual_number=mistyped)) is None
     owner = values(1, individual_number=mistyped)
     assert await house.asking.addressing.register(owner) == Refusal("A-103")

@@ -50,6 +50,17 @@ def test_every_code_mentioned_in_the_source_is_in_the_catalogue() -> None:
     assert {(path, code) for path, code in mentioned if code not in codes()} == set()
 
 
+def test_every_code_of_the_catalogue_is_given_by_the_product() -> None:
+    """A code that nothing gives would be a promise to officers that nobody keeps."""
+    given = {
+        code
+        for floor in ("schemas", "broker", "adapters", "ops")
+        for path in (ROOT / floor).rglob("*.py")
+        for code in CODE.findall(path.read_text(encoding="utf-8"))
+    }
+    assert sorted(set(codes()) - given) == []
+
+
 def test_the_held_answer_does_not_tell_the_inquirer_why_it_is_held() -> None:
     """A protected person must not be recognisable from the fact that an answer waits or is refused."""
     for code in ("I-203", "I-205"):
