@@ -1,6 +1,7 @@
 """The door for inquiries: orders singly and together, their states and results, their withdrawal."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Any
 
 import trio
@@ -19,9 +20,18 @@ from schemas.errors import Refusal
 from schemas.messages import Malformed, build
 
 MAX_WAIT = 60.0
+_FEW = 32
 _ENDING = (InquiryPermitted, InquiryRefused, InquiryAnswered, InquiryWithdrawn, InquiryExpired)
 Take = Callable[[Any], Awaitable[Refusal | None]]
 Each = Callable[[Take, Sequence[Any]], Awaitable[list[tuple[str, str]]]]
+
+
+class _Waiting:
+    """Somebody who waits for the end of requests: those still open, and what wakes them to look again."""
+
+    def __init__(self, requests: Sequence[str]) -> None:
+        self.open = set(requests)
+        self.woken = trio.Event()
 
 
 class _Ends:
@@ -29,35 +39,43 @@ class _Ends:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._waiting: dict[trio.Event, set[str]] = {}
-        self._turn = trio.Lock()
+        self._waiting: dict[_Waiting, None] = {}
+        self._looker: _Waiting | None = None
 
     async def reached(self, requests: Sequence[str]) -> None:
         """Until none of these requests is open."""
-        ended = trio.Event()
-        self._waiting[ended] = set(requests)
+        ledger, own = self._platform.ledger, _Waiting(requests)
+        self._waiting[own] = None
         try:
             # Whoever looks now may have looked before these were among those who wait.
-            if not await self._platform.still_open(requests):
-                return
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._look)
-                await ended.wait()
-                nursery.cancel_scope.cancel()
+            end = ledger.position
+            still = await self._platform.still_open(requests)
+            own.open &= still
+            while own.open:
+                self._looker = self._looker or own
+                if self._looker is own:
+                    await ledger.wait_beyond(end, of=_ENDING)
+                    end = ledger.position
+                    await self._look()
+                else:
+                    await own.woken.wait()
         finally:
-            del self._waiting[ended]
+            del self._waiting[own]
+            if self._looker is own:
+                self._looker = next(iter(self._waiting), None)
+                if self._looker is not None:
+                    self._looker.woken.set()
 
     async def _look(self) -> None:
-        async with self._turn:
-            ledger = self._platform.ledger
-            while True:
-                end, waiting = ledger.position, dict(self._waiting)
-                still = await self._platform.still_open(set().union(*waiting.values()))
-                for ended, requests in waiting.items():
-                    requests &= still
-                    if not requests:
-                        ended.set()
-                await ledger.wait_beyond(end, of=_ENDING)
+        """Who has a file of requests is asked about a few of them, and about all once these are closed."""
+        asked = {each: set(islice(each.open, _FEW)) for each in self._waiting}
+        while asked:
+            still = await self._platform.still_open(set().union(*asked.values()))
+            for each, some in asked.items():
+                each.open -= some - still
+                if not each.open:
+                    each.woken.set()
+            asked = {each: set(each.open) for each, some in asked.items() if each.open and not some & still}
 
 
 class InquiryDoor:

@@ -146,6 +146,7 @@ class ProjectionTables:
         self.projections = projections
         self._generations = Generations(path)
         self._idle: list[tuple[_FileId, sqlite3.Connection]] = []
+        self._left: Tracking | None = None  # where the last batch left all of them, if it was of here
         with self._generations.alone() as alone:
             if alone:
                 self._generations.clean()
@@ -155,7 +156,7 @@ class ProjectionTables:
         self._file = self._generations.live()
         if not self._file.exists():
             self._file.touch(0o600)
-        self._checked = False
+        self._checked, self._left = False, None
         self._rows = sqlite3.connect(
             self._file, isolation_level=None, check_same_thread=False, timeout=PATIENCE
         )
@@ -234,7 +235,8 @@ class ProjectionTables:
         """
         while True:
             self._move_over()
-            tracking = self.tracking()
+            # Where another process has gone further since, the batch is not applied, and this read again.
+            tracking, self._left = self._left or self.tracking(), None
             places = dict(sorted(tracking.values()))
             if any(places[position] != frontier for position, frontier in tracking.values()):
                 raise ProjectionMismatch("two projections at one position come from different logs")
@@ -256,7 +258,10 @@ class ProjectionTables:
                 raise ProjectionMismatch(f"the events up to {last} are not the ones that were logged")
             behind = [p for p in self.projections if tracking[p.name][0] == position]
             if self._apply(_Batch(events, frontier, behind, tracking, registry)):
+                self._left = tracking | dict.fromkeys((p.name for p in behind), (last, frontier))
                 progress(last)
+                if last == goal and not ahead:
+                    return last
 
     def _check(self, store: Store, head: Head, places: Mapping[int, Frontier]) -> None:
         """Once after each opening: whether the log that was projected is the beginning of this one."""

@@ -11,7 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from eventsourcing.persistence import InterfaceError, Notification, OperationalError, StoredEvent
+from eventsourcing.persistence import (
+    DatabaseError,
+    InterfaceError,
+    Notification,
+    OperationalError,
+    StoredEvent,
+)
 from eventsourcing.sqlite import (
     SQLiteConnection,
     SQLiteConnectionPool,
@@ -36,6 +42,7 @@ from broker.ledger.store import (
     next_commit,
 )
 
+_HEAD = "SELECT * FROM checkpoint ORDER BY size DESC LIMIT 1"
 _MANY = 500  # SQLite binds at most 999 parameters on old builds
 
 SCHEMA = (
@@ -96,6 +103,16 @@ class LedgerDatastore(SQLiteDatastore):
         self.pool.close()
         self.pool = _Pool(db_name=str(path), lock_timeout=10)
 
+    def select(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """The rows of one question: it sees one moment without a transaction begun and ended around it."""
+        try:
+            with self.get_connection(commit=False) as connection, connection.cursor() as cursor:
+                return cursor.execute(query, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            raise OperationalError(error) from error
+        except sqlite3.Error as error:
+            raise DatabaseError(error) from error
+
 
 class SQLiteStore(SQLiteProcessRecorder):
     """A durable store; also a ProcessRecorder of eventsourcing, so that its test cases hold for it."""
@@ -104,6 +121,7 @@ class SQLiteStore(SQLiteProcessRecorder):
 
     def __init__(self, datastore: LedgerDatastore, sign: SignCheckpoint) -> None:
         super().__init__(datastore)
+        self._select = datastore.select
         self._sign = sign
         self.create_table()
 
@@ -144,8 +162,8 @@ class SQLiteStore(SQLiteProcessRecorder):
     settled = outcomes  # an append that failed was rolled back
 
     def head(self) -> Head:
-        with self.datastore.transaction(commit=False) as cursor:
-            return _Rows(cursor).head()
+        row = next(iter(self._select(_HEAD)), None)
+        return Head() if row is None else _head(row)
 
     def tile(self, level: int, index: int) -> bytes:
         first = index * TILE_WIDTH
@@ -199,23 +217,14 @@ class SQLiteStore(SQLiteProcessRecorder):
         (row,) = self._select("SELECT IFNULL(MIN(size), 0) FROM cosignature WHERE size >= ?", (at_least,))
         return int(row[0])
 
-    def _select(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:
-        with self.datastore.transaction(commit=False) as cursor:
-            cursor.execute(query, parameters)
-            return list(cursor.fetchall())
-
     def _notifications(self, where: str, parameters: tuple[Any, ...]) -> list[Notification]:
-        with self.datastore.transaction(commit=False) as cursor:
-            cursor.execute(
-                f"SELECT rowid, originator_id, originator_version, topic, state FROM stored_events {where}",  # noqa: S608 # the clause is a literal of this file
-                parameters,
+        query = f"SELECT rowid, originator_id, originator_version, topic, state FROM stored_events {where}"  # noqa: S608 # the clause is a literal of this file
+        return [
+            Notification(
+                id=row[0], originator_id=row[1], originator_version=row[2], topic=row[3], state=row[4]
             )
-            return [
-                Notification(
-                    id=row[0], originator_id=row[1], originator_version=row[2], topic=row[3], state=row[4]
-                )
-                for row in cursor.fetchall()
-            ]
+            for row in self._select(query, parameters)
+        ]
 
 
 class _Rows:
@@ -225,7 +234,7 @@ class _Rows:
         self._cursor = cursor
 
     def head(self) -> Head:
-        self._cursor.execute("SELECT * FROM checkpoint ORDER BY size DESC LIMIT 1")
+        self._cursor.execute(_HEAD)
         row = self._cursor.fetchone()
         return Head() if row is None else _head(row)
 

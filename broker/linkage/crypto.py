@@ -9,6 +9,7 @@ revoked counts no longer from the day of its revocation on; what was signed befo
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from types import MappingProxyType
 from typing import ClassVar, Final
@@ -50,6 +51,7 @@ _SUITES: Final = MappingProxyType(
         CLASSICAL: Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM),
     }
 )
+_KNOWN: Final = 1_024  # certificates and public keys whose reading is kept: more than any party has partners
 _ID, _MLKEM_SEED, _MLKEM_PUBLIC, _X25519 = 6, 64, 1184, 32
 
 _PublicKey = EllipticCurvePublicKey | Ed25519PublicKey | MLDSA65PublicKey
@@ -121,6 +123,7 @@ def check_sealing_key(public: bytes) -> str:
     return _announced(public)[0]
 
 
+@lru_cache(_KNOWN)
 def _announced(public: bytes) -> tuple[str, X25519PublicKey | MLKEM768X25519PublicKey]:
     suite, raw = _NAMES.get(public[:_ID]), public[_ID:]
     if suite is None:
@@ -161,6 +164,7 @@ class Identity:
         return self.key is not None
 
 
+@lru_cache(_KNOWN)
 def identity(certificate: x509.Certificate) -> Identity:
     """Raises CertificateInvalid where the certificate names nobody."""
     try:
@@ -200,6 +204,8 @@ class Revocations:
     der: bytes = b""
 
     def revoked(self, certificate: x509.Certificate, at: datetime) -> bool:
+        if not self.since:
+            return False
         since = self.since.get(certificate.serial_number)
         return since is not None and since <= at
 

@@ -163,12 +163,15 @@ class NetworkCore:
         """The signed configuration as it stands."""
         return await self._configurations.current()
 
-    async def _agency(self, code: str) -> Agency | None:
-        recorded = await self.ledger.stream(registration.stream(code))
-        if not recorded or code not in self._admitted:
-            return None
-        e = recorded[-1].event
-        return Agency(e.code, e.name, e.kind, frozenset(e.capacities))
+    async def _agencies(self, *codes: str) -> list[Agency | None]:
+        """The registered agencies of these codes, None for one that may not take part."""
+        keys = [registration.stream(code) for code in codes]
+        registered = await self.ledger.streams(keys)
+        found: list[Agency | None] = []
+        for code, key in zip(codes, keys, strict=True):
+            last = registered[key][-1].event if registered[key] and code in self._admitted else None
+            found.append(last and Agency(last.code, last.name, last.kind, frozenset(last.capacities)))
+        return found
 
     # -- messages -------------------------------------------------------------------------------------
 
@@ -193,7 +196,7 @@ class NetworkCore:
     async def _inquiry(self, sent: Sent, control: InquiryControl) -> NetworkVerdict:
         number = self._number(sent.sender, control.message_id)
         persons, provider_codes = await self.codes.translate(sent.link_codes, sent.sender, control.provider)
-        inquirer, provider = await self._agency(sent.sender), await self._agency(control.provider)
+        inquirer, provider = await self._agencies(sent.sender, control.provider)
         codes = exchange.decide_permit(
             control,
             sent.sender,
@@ -312,9 +315,10 @@ class NetworkCore:
             persons, receiver_codes = await self.codes.translate(
                 sent.link_codes, sent.sender, control.receiver
             )
+            sender, receiver = await self._agencies(sent.sender, control.receiver)
             facts = LetterFacts(
-                await self._agency(sent.sender),
-                await self._agency(control.receiver),
+                sender,
+                receiver,
                 _table(control.sent_at),
                 persons,
                 receiver_codes,

@@ -5,7 +5,7 @@ nowhere else (Act art. 21-2(3)). What the network has to know after a crash is i
 issued, and that the agency has taken it.
 """
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial, reduce
 from typing import Any
@@ -44,7 +44,7 @@ class CodeOffice:
         self._key = key
         self._admitted = admitted
         self._poll = poll
-        self._news = trio.Event()
+        self._news: dict[str, trio.Event] = {}  # agency -> set once something new waits for it
 
     # -- issuing --------------------------------------------------------------------------------------
 
@@ -76,7 +76,7 @@ class CodeOffice:
         for place, (_, number, _) in enumerate(requests):
             if not verdicts[place] and number in taken_by_others:
                 verdicts[place] = "N-202"
-        self._tell()
+        self._tell(agency for agency, _, _ in requests)
         return verdicts
 
     async def _issue(self, agency: str, record_code: str) -> str | Refusal:
@@ -98,12 +98,12 @@ class CodeOffice:
         to retire; `wait` seconds at most for the first."""
         found: list[tuple[str, str]] = []
         with self._poll() as poll:
-            news = self._news
+            news = self._news.setdefault(agency, trio.Event())
             found = await self._waiting(agency)
             poll.deadline = trio.current_time() + wait
             while not found:
                 await news.wait()
-                news = self._news
+                news = self._news.setdefault(agency, trio.Event())
                 found = await self._waiting(agency)
         return found
 
@@ -142,7 +142,7 @@ class CodeOffice:
                 known = partial(codes.decide_known, agency=agency, person=person, code_index=index)
                 await self._change(agency, person, known)
         await self._unstage(agency, frozenset(link_codes))
-        self._tell()
+        self._tell((agency,))
 
     async def record_code_changed(self, changes: Sequence[tuple[str, str]]) -> None:
         """From the registry: (former, present) resident record codes of one person.
@@ -165,7 +165,7 @@ class CodeOffice:
                 )
                 await self._change(agency, person, decide)
                 await self._unstage_index(agency, index)
-        self._tell()
+            self._tell(agency for agency, _ in rows)
 
     async def _unstage(self, agency: str, link_codes: frozenset[str]) -> None:
         """A code that is retired before the agency took it is not handed out."""
@@ -209,10 +209,11 @@ class CodeOffice:
 
     # -- what all of them use -------------------------------------------------------------------------
 
-    def _tell(self) -> None:
-        """Wake the agencies that wait for codes."""
-        self._news.set()
-        self._news = trio.Event()
+    def _tell(self, agencies: Iterable[str]) -> None:
+        """Wake those of these agencies that wait for codes."""
+        for agency in agencies:
+            if (news := self._news.pop(agency, None)) is not None:
+                news.set()
 
     async def _persons(self, agency: str, link_codes: Sequence[str]) -> Mapping[str, str]:
         """Blind code -> person, of those that are (or were) the agency's own."""
