@@ -330,7 +330,7 @@ class Town:
 class House:
     """The network and the registry, and every town on a line to them."""
 
-    def __init__(self, folder: Path, keys: Keys, opening: int) -> None:
+    def __init__(self, folder: Path, keys: Keys, opening: int, terms: Terms) -> None:
         self.folder = folder
         self.keys = keys
         self.opening = opening
@@ -347,7 +347,7 @@ class House:
             Trust(keys.authority, lambda: self.signer, lambda: self.revocations),
             {a.code: a for a in AGENCIES},
             PERMIT_LIFE,
-            TERMS,
+            terms,
             self.clock,
         )
         self.server = NetworkServer(self.core)
@@ -455,10 +455,10 @@ class House:
 
 @asynccontextmanager
 async def open_house(
-    folder: Path, keys: Keys, *, opening: int = 1, sockets: bool = False
+    folder: Path, keys: Keys, *, opening: int = 1, sockets: bool = False, terms: Terms = TERMS
 ) -> AsyncIterator[House]:
     """A house at work in a folder; opened again there it has all that it had (`opening` counts)."""
-    house = House(folder, keys, opening)
+    house = House(folder, keys, opening, terms)
     try:
         async with trio.open_nursery() as nursery:
             await house.open(nursery, sockets=sockets)

@@ -46,18 +46,28 @@ def subjects(value: str) -> Iterator[Finding]:
             yield "B-011", f"{place}件目: 同じ番号が重なっています"
 
 
-def law_rows(value: str) -> Iterator[Finding]:
-    """Row numbers of the law table such as `10-2`, separated by a space, each once."""
+_ROW = "[0-9]+(-[0-9]+)*"
+_TASK = "[A-Za-z][A-Za-z0-9_-]*"
+
+
+def affairs(value: str) -> Iterator[Finding]:
+    """Affairs separated by a space, each once, as `affair` has them."""
     found = value.split(" ")
-    if not all(re.fullmatch("[0-9]+(-[0-9]+)*", row) for row in found):
-        yield "B-003", "表の項は 10-2 の形で、半角の空白で区切ります"
+    if not all(re.fullmatch(f"{_ROW}|{_TASK}", each) for each in found):
+        yield "B-003", "表の項は 10-2、条例の事務は英字で始まる番号の形で、半角の空白で区切ります"
     if len(set(found)) != len(found):
         yield "B-011", "同じ項が重なっています"
 
 
+def affair(value: str) -> Iterator[Finding]:
+    """One row number of the law table such as `10-2`, or one task of an ordinance of the agency (R-376)."""
+    if re.fullmatch(f"{_ROW}|{_TASK}", value) is None:
+        yield "B-003", "表の項は 10-2、条例の事務は英字で始まる番号の形で書きます"
+
+
 def law_row(value: str) -> Iterator[Finding]:
     """One row number of the law table."""
-    if re.fullmatch("[0-9]+(-[0-9]+)*", value) is None:
+    if re.fullmatch(_ROW, value) is None:
         yield "B-003", "表の項は 10-2 の形で書きます"
 
 

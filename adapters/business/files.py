@@ -21,6 +21,7 @@ from adapters.business.records import (
     StaffRecord,
 )
 from schemas import items
+from schemas.law.judgement import ORDINANCE, STATUTORY
 from schemas.law.roles import roles
 
 NAME_CHARACTERS = 100
@@ -31,7 +32,7 @@ _PERIOD = ("valid_from", "valid_until")
 _FISCAL_YEAR = Column(
     "fiscal_year", "相当年度", "9", checks.FISCAL_YEAR_DIGITS, required=False, check=checks.fiscal_year
 )
-BASES = ("19-8", "19-9")
+BASES = (STATUTORY, ORDINANCE)
 """Items of Act article 19 by which one inquires: the law's table, and the affairs of an ordinance."""
 _INTEGRATED_NUMBER = "団体内統合宛名番号"
 
@@ -41,7 +42,9 @@ def _period_in_order(values: Mapping[str, str]) -> Iterator[tuple[str, Finding]]
         yield "valid_until", ("B-012", "有効開始日より前の日付です")
 
 
-def _year_where_the_layout_has_one(values: Mapping[str, str]) -> Iterator[tuple[str, Finding]]:
+def _fits_layout_and_basis(values: Mapping[str, str]) -> Iterator[tuple[str, Finding]]:
+    if "row" in values and values.get("basis") in ("", STATUTORY):  # a task is asked for on its own basis
+        yield from (("row", finding) for finding in checks.law_row(values["row"]))
     if "layout" in values and values.get("fiscal_year") == "":
         leaves = items.layout(values["layout"]).leaves
         if any(item.code == _FISCAL_YEAR.code for item in leaves):
@@ -75,7 +78,7 @@ STAFF = Form(
     Column("staff_id", "職員ID", "X"),
     Column("office", "所属", TEXT),
     Column("official_role", "職責", "N", check=checks.one_of(*_ROLE_IDS)),
-    Column("rows", "法令の表の項", "X", check=checks.law_rows),
+    Column("rows", "法令の表の項", "X", check=checks.affairs),
     Column("valid_from", "有効開始日", "DATE"),
     Column("valid_until", "有効終了日", "DATE"),
     across=_period_in_order,
@@ -87,7 +90,7 @@ OFFICES = Form(
     Column("agency", "機関コード", "X", check=checks.agency),
     Column("office", "所属コード", "X"),
     Column("name", "所属名", TEXT),
-    Column("rows", "法令の表の項", "X", required=False, check=checks.law_rows),
+    Column("rows", "法令の表の項", "X", required=False, check=checks.affairs),
     Column("valid_from", "有効開始日", "DATE"),
     Column("valid_until", "有効終了日", "DATE"),
     across=_period_in_order,
@@ -97,7 +100,7 @@ INQUIRIES = Form(
     Column("request_id", "照会ID", "X"),
     Column("staff_id", "職員ID", "X"),
     Column("provider", "提供機関コード", "X", check=checks.agency),
-    Column("row", "表の項", "X", check=checks.law_row),
+    Column("row", "表の項", "X", check=checks.affair),
     Column("information", "特定個人情報", "N"),
     Column("layout", "レイアウト", "X", check=checks.one_of(*(layout.key for layout in items.layouts()))),
     _FISCAL_YEAR,
@@ -107,7 +110,7 @@ INQUIRIES = Form(
     Column("repeats", "元の照会ID", "X", required=False, added=True),
     Column("terminal", "端末", TEXT, required=False, added=True),
     Column("basis", "根拠", "X", required=False, added=True, check=checks.one_of(*BASES)),
-    across=_year_where_the_layout_has_one,
+    across=_fits_layout_and_basis,
 )
 
 

@@ -20,7 +20,8 @@ from broker.linkage.interface import (
 from schemas.errors import Refusal
 from schemas.items import layout
 from schemas.law.approval import Policy, published
-from schemas.law.judgement import affair_of
+from schemas.law.judgement import ORDINANCE, affair_of
+from schemas.law.ordinances import may_decline
 from schemas.messages import AnswerRequest, NetworkVerdict, ReceivedInquiry, ReceivedLetter
 
 AUTOMATIC = ("", "automatic_response")
@@ -75,7 +76,7 @@ class Answering(Desk):
             provision.evolve(earlier, request),
             facts,
             lambda reasons: self.policy.mode(request.law_row, request.information, reasons),
-            request.layout in layouts_of(request.information),
+            self._refused(request),
             at,
             message_ids(request),
         )
@@ -274,6 +275,18 @@ class Answering(Desk):
             link_codes=permit.link_codes,
             fiscal_years=tuple(subject.fiscal_year for subject in opened.subjects),
         )
+
+    def _refused(self, request: ProvisionRequested) -> str:
+        """Why nothing is said about anybody, or "": no such layout, or our ordinance does not give it to
+        ordinance tasks of others (I-214; Act art. 26, R-377)."""
+        if request.layout not in layouts_of(request.information):
+            return "I-206"
+        directory = self.linkage.directory
+        own = directory.ordinances.get(request.provider) if directory is not None else None
+        if own is None or request.basis != ORDINANCE:
+            return ""
+        declined = may_decline(own, request.information, date.fromisoformat(request.requested_at[:10]))
+        return declined.code if declined is not None else ""
 
     async def provision(self, processing_number: str) -> tuple[provision.State, int]:
         """How a provision stands, and at which version."""

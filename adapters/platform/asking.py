@@ -24,6 +24,7 @@ from broker.linkage.interface import INWARD, Failed
 from schemas.errors import Refusal, Refused
 from schemas.items import layout, validate
 from schemas.law import table_at
+from schemas.law.judgement import affair_of
 from schemas.law.necessity import necessary_items
 from schemas.messages import (
     MAX_RECORDS,
@@ -46,7 +47,7 @@ class InquiryOrder:
     `case_number` (事案番号) is the office's own mark for what belongs together, and nothing personal. Before
     `not_before` (ISO 8601 with its offset, "" for at once) nothing is sent. `repeats` is the request id of an
     inquiry that ended without an answer and is asked again (R-201). `terminal` is where it was ordered
-    (R-079), `basis` as in InquiryControl.
+    (R-079). `basis` is as in InquiryControl; on 19-9 `row` is a task of an ordinance of our own (R-376).
     """
 
     request_id: str
@@ -302,8 +303,8 @@ class Asking(Desk):
         directory = self.linkage.directory
         partner = directory.partners.get(order.provider) if directory is not None else None
         at = now.isoformat(timespec="microseconds")
-        table = table_at(date.fromisoformat(at[:10]))
-        rows = [row for row in table.rows if row.row == order.row]
+        day = date.fromisoformat(at[:10])
+        row = self.linkage.row_of(order.basis, own.code, order.provider, order.row, order.information, at)
         known = order.layout in layouts_of(order.information)
         later = order.not_before and datetime.fromisoformat(order.not_before) > now
         subjects = tuple(number for each in group for number in each.order.subjects)
@@ -323,12 +324,18 @@ class Asking(Desk):
             provider=order.provider,
             provider_name=partner.agency.name if partner is not None else order.provider,
             basis=order.basis,
-            law_version=table.version,
+            law_version=table_at(day).version,
             law_row=order.row,
-            affair=rows[0].affair if rows else "",
+            affair=affair_of(
+                order.basis,
+                own.code,
+                order.row,
+                day,
+                ordinances=directory.ordinances if directory is not None else None,
+            ),
             information=order.information,
             layout=order.layout,
-            items=necessary_items(order.row, layout(order.layout)) if known else (),
+            items=necessary_items(row, layout(order.layout)) if known else (),
             fiscal_year=order.fiscal_year,
             requested_at=at,
             not_before=order.not_before if later else "",

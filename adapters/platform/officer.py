@@ -147,13 +147,14 @@ class OfficersDesk:
             "SELECT stream, kind, persons, proposed FROM awaiting_approval ORDER BY position"
         )
         streams = await self._platform.ledger.streams([key for key, *_ in rows])
-        charge: dict[tuple[str, str], bool] = {}
+        charge: dict[tuple[str, ...], bool] = {}
         found = []
         for key, kind, persons, proposed in rows:
             state = provision_state(streams[key])
             if state.request is None:
                 continue
-            work = (state.request.basis, state.request.law_row)
+            asked = state.request
+            work = (asked.basis, asked.inquirer, asked.law_row, asked.information, asked.requested_at[:10])
             if work not in charge:
                 charge[work] = await self._authority(caller, state.request) is not None
             if charge[work]:
@@ -316,11 +317,18 @@ class OfficersDesk:
         return (officer, first) if officer is not None and first is not None else Refusal("I-236")
 
     async def _authority(self, caller: Caller, request: ProvisionRequested) -> Officer | None:
-        """Who orders, if in charge of answering under this row today."""
+        """Who orders, if in charge of answering under this row today: a task of the inquirer's ordinance is
+        answered by whoever answers under the row to which it corresponds."""
         day = self._platform.clock().isoformat()[:10]
-        granted, refusal = await self._staffing.authority(
-            caller.staff_id, request.law_row, day, "answer", request.basis
+        row = self._platform.linkage.row_of(
+            request.basis,
+            request.inquirer,
+            request.provider,
+            request.law_row,
+            request.information,
+            request.requested_at,
         )
+        granted, refusal = await self._staffing.authority(caller.staff_id, row, day, "answer", request.basis)
         if granted is None or refusal is not None:
             return None
         return Officer(

@@ -50,6 +50,7 @@ _ASSESSMENT = (
     "法第23条第1項第4号・命令第47条第1項第2号",
     "Act art. 23(1)(iv); ordinance art. 47(1)(ii)",
 )
+_UNPUBLISHED = ("N-115", "L-114", "L-115")
 _NON_DISCLOSURE = ("法第23条第2項", "Act art. 23(2)")
 _CORRECTION = ("法第31条", "Act art. 31")
 
@@ -76,12 +77,11 @@ def lines(record: ProvisionRecord) -> list[Line]:
         Line(*_ITEMS, "情報の項目", "Items of information", "、".join(items) or NOTHING_RECORDED, items),
         Line(*_OFFICE, "事務をつかさどる組織", "Office in charge", record.office or NOTHING_RECORDED),
         Line(*_AFFAIR, "情報照会者の処理する事務", "Affair", record.affair or NOTHING_RECORDED),
-        # The network here knows no such verdict (Order art. 26(4)), so no record can hold one.
         Line(
             *_ASSESSMENT,
             "法第21条第2項に掲げる場合（評価書の公表等の義務違反）",
             "Case of Act art. 21(2) (assessment not published)",
-            "該当する旨の記録なし",
+            "該当する" if record.refusal in _UNPUBLISHED else "該当する旨の記録なし",
         ),
         Line(
             *_NON_DISCLOSURE,

@@ -373,14 +373,15 @@ def decide_provide(
     state: State,
     facts: Sequence[SubjectFacts],
     mode: Callable[[tuple[str, ...]], str],
-    layout_known: bool,
+    refused: str,
     now: str,
     message_id: MessageId,
 ) -> Decided | Refusal:
     """Provide, refuse or hold, unit by unit. A held person holds her unit: nothing of it may tell her apart.
 
     `facts` has everybody whom the inquiry is about, and `mode` how the agency approves an answer that these
-    reasons bar. A hold counts only after the wrong-person guard, so that a wrong inquiry learns nothing.
+    reasons bar. `refused` is why the inquiry itself is refused whomever it is about, or "". A hold counts
+    only after the wrong-person guard, so that a wrong inquiry learns nothing.
     """
     if state.request is None or ASKED not in state.persons or state.withdrawn_at:
         return Refusal("L-107", "provision is not open")
@@ -389,10 +390,10 @@ def decide_provide(
     for unit in units_of(state.request.units):
         if state.persons[unit[0]] != ASKED:  # the network permits whole units
             continue
-        # A layout that nobody knows is refused before anything is looked at.
-        reasons = [facts[p].reasons if layout_known and not facts[p].wrong else () for p in unit]
+        # What is refused whomever it is about is refused before anything is looked at.
+        reasons = [facts[p].reasons if not refused and not facts[p].wrong else () for p in unit]
         how = mode(tuple(sorted({reason for each in reasons for reason in each})))
-        if not layout_known or leaves_by_itself(how) or all(facts[p].wrong for p in unit):
+        if refused or leaves_by_itself(how) or all(facts[p].wrong for p in unit):
             free.setdefault(how == AFTERWARDS, []).append(unit)
             continue
         if not any(reasons):
@@ -406,7 +407,7 @@ def decide_provide(
         events = (ProvisionHeld(places, why, codes, state.request.valid_until, "I-203"),)
     decided = Decided(events)
     for review, units in free.items():
-        said = {p: facts[p].said() if layout_known else Said("I-206") for unit in units for p in unit}
+        said = {p: Said(refused) if refused else facts[p].said() for unit in units for p in unit}
         more = answered(state, units, said, now, message_id, review=review, before=len(decided.answers))
         decided = Decided(decided.events + more.events, decided.answers + more.answers)
     return decided

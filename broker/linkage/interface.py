@@ -26,7 +26,7 @@ from broker.linkage.partners import Directory, Partner
 from schemas.errors import Refusal, Refused
 from schemas.items import layouts
 from schemas.law import Agency
-from schemas.law.judgement import STATUTORY, judge
+from schemas.law.judgement import ORDINANCE, STATUTORY, judge
 from schemas.law.necessity import necessary_items
 from schemas.law.roles import roles
 from schemas.messages import (
@@ -107,12 +107,12 @@ class LinkageInterface:
     def send_inquiry(
         self, request: InquiryRequest, now: datetime, random: Draw
     ) -> outgoing.MessageQueued | Failed:
-        """Check, sign and seal an inquiry. Failed: L-101 to L-104."""
+        """Check, sign and seal an inquiry. Failed: L-101 to L-104, L-113 to L-115."""
         try:
             partner = self._partner(request.provider, now)
             self._role(request.official_role, inquiring=True, basis=request.basis)
-            self._law(self.agency, partner.agency, request, request.requested_at)
-            self._necessity(request.law_row, request.layout, request.items)
+            row = self._law(self.agency, partner.agency, request, request.requested_at)
+            self._necessity(row, request.layout, request.items)
         except _Stop as stop:
             return stop.failed
         control = InquiryControl(
@@ -126,7 +126,7 @@ class LinkageInterface:
     def send_answer(
         self, request: AnswerRequest, now: datetime, random: Draw
     ) -> outgoing.MessageQueued | Failed:
-        """Check, sign and seal an answer; a refusal is an answer too. Failed: L-101 to L-104."""
+        """Check, sign and seal an answer; a refusal is an answer too. Failed: as for an inquiry."""
         try:
             partner = self._partner(request.inquirer, now)
             self._role(request.official_role, request.basis, inquiring=False)
@@ -146,7 +146,7 @@ class LinkageInterface:
         self, request: LetterRequest, now: datetime, random: Draw
     ) -> outgoing.MessageQueued | Failed:
         """Check, sign and seal a letter. What it says about persons needs the law as an answer does, with the
-        receiver as the inquirer. Failed: L-101 to L-104."""
+        receiver as the inquirer. Failed: as for an inquiry."""
         try:
             partner = self._partner(request.receiver, now)
             self._role(request.official_role, "", inquiring=request.kind in _OF_INQUIRERS)
@@ -186,8 +186,8 @@ class LinkageInterface:
                 raise _Stop(PARTNER, "L-106")
             partner = self._partner(control.inquirer, now, control.signer)
             self._role(control.official_role, inquiring=True, basis=control.basis)
-            self._law(partner.agency, self.agency, control, control.requested_at)
-            self._necessity(control.law_row, control.layout, control.items)
+            row = self._law(partner.agency, self.agency, control, control.requested_at)
+            self._necessity(row, control.layout, control.items)
             subjects = self._open(InquirySubject, delivery, control, partner, sum(control.units))
             if not subjects or min(control.units) < 1:
                 raise _Stop(VERIFY, "L-305", "units")
@@ -231,6 +231,22 @@ class LinkageInterface:
         except _Stop as stop:
             return stop.failed
         return ReceivedLetter(note, control, bodies)
+
+    def row_of(
+        self, basis: str, inquirer: str, provider: str, row: str, information: str, requested_at: str
+    ) -> str:
+        """In the frame of which row of the law table this is asked.
+
+        That is the row itself or, for a task of the inquirer's ordinance, the row to which it corresponds
+        (Act art. 19(9)). Agencies are codes. What nothing permits is named as it was asked.
+        """
+        known = self.directory
+        if basis != ORDINANCE or known is None or not {inquirer, provider} <= known.partners.keys():
+            return row
+        asking, providing = known.partners[inquirer].agency, known.partners[provider].agency
+        day = _day(requested_at)
+        found = judge(basis, asking, providing, row, information, day, ordinances=known.ordinances)
+        return row if isinstance(found, Refusal) else found.row
 
     def refusing_answer(
         self, delivery: Delivery, failed: Failed, now: datetime, random: Draw
@@ -332,20 +348,28 @@ class LinkageInterface:
         provider: Agency,
         message: InquiryRequest | InquiryControl | AnswerRequest | LetterRequest | LetterControl,
         at: str,
-    ) -> None:
-        """The law in force on the day in question decides, not the law of today (R-060)."""
+    ) -> str:
+        """The row of the law table that permits it: law, ordinances and assessments in force on the day in
+        question decide, not those of today (R-060, R-382)."""
+        if self.directory is None:
+            raise _Stop(PARTNER, "L-101")
+        row, information, day = message.law_row, message.information, _day(at)
         found = judge(
             getattr(message, "basis", STATUTORY),
             inquirer,
             provider,
-            message.law_row,
-            message.information,
-            _day(at),
+            row,
+            information,
+            day,
             version=message.law_version,
-            ordinances=self.directory.ordinances if self.directory is not None else None,
+            ordinances=self.directory.ordinances,
         )
         if isinstance(found, Refusal):
             raise _Stop(ROLE, found.code, found.detail)
+        unpublished = self.directory.assessments.refuse(inquirer.code, provider.code, row, information, day)
+        if unpublished is not None:
+            raise _Stop(ROLE, unpublished.code, unpublished.detail)
+        return found.row
 
     def _necessity(self, row: str, layout: str, items: tuple[str, ...]) -> None:
         """No item beyond what the affair needs (R-087). An unknown layout is refused further in (I-206)."""

@@ -216,6 +216,7 @@ def test_a_fault_of_a_staff_member_names_its_column_and_the_others_go_on(
         ("照会ID", "照会", "B-003"),
         ("提供機関コード", "990028", "B-006"),
         ("表の項", "十の二", "B-003"),
+        ("表の項", "child_medical", "B-003"),  # a task of an ordinance, without its basis
         ("特定個人情報", "tax", "B-003"),
         ("レイアウト", "income_tax_certificate/0", "B-005"),
         ("相当年度", "令和七年", "B-003"),
@@ -375,12 +376,13 @@ residents = st.builds(
     protected=st.booleans(),
 )
 law_rows = st.from_regex("[0-9]{1,3}(-[0-9])?", fullmatch=True)
+tasks = st.from_regex("[a-z]{1,9}_[a-z0-9]{1,9}", fullmatch=True)
 staff_members = st.builds(
     StaffRecord,
     staff_id=half_width,
     office=anything,
     official_role=st.sampled_from(list(roles())),
-    rows=st.lists(law_rows, min_size=1, unique=True).map(tuple),
+    rows=st.lists(law_rows | tasks, min_size=1, unique=True).map(tuple),
     valid_from=st.just("0000-01-01"),
     valid_until=days,
 )

@@ -46,8 +46,8 @@ async def numbers_of(town: Town) -> list[str]:
 async def test_a_number_with_a_wrong_check_digit_is_not_registered(house: House, wrong: str) -> None:
     before = house.asking.people.ledger.position
     assert await house.asking.addressing.register(values(0, integrated_number=wrong)) == Refusal("A-102")
-    wrong = values(0, individual_number="210987654321")
-    assert await house.asking.addressing.register(wrong) == Refusal("A-101")
+    mistyped = values(0, individual_number="210987654321")
+    assert await house.asking.addressing.register(mistyped) == Refusal("A-101")
     assert house.asking.people.ledger.position == before
     assert not await house.asking.addressing.knows(wrong)
 

@@ -62,13 +62,13 @@ def provide(
     facts: Sequence[SubjectFacts],
     request: Any = REQUEST,
     policy: Policy = POLICY,
-    layout_known: bool = True,
+    refused: str = "",
 ) -> Decided:
     decided = provision.decide_provide(
         wanted(request),
         facts,
         lambda reasons: policy.mode(ROW, INFORMATION, reasons),
-        layout_known,
+        refused,
         LATER,
         name,
     )
@@ -157,9 +157,10 @@ def test_a_wrong_inquiry_does_not_learn_that_a_person_is_protected() -> None:
     assert provided.persons == (1,)
 
 
-def test_a_layout_that_is_not_known_is_refused_before_anything_is_looked_at() -> None:
-    decided = provide((PROTECTED, PROTECTED), WANTED, layout_known=False)
-    assert decided.events == (ProvisionRefused("a-0", LATER, (0, 1), "I-206"),)
+@pytest.mark.parametrize("code", ["I-206", "I-214"])
+def test_what_is_refused_whomever_it_is_about_is_refused_before_anything_is_looked_at(code: str) -> None:
+    decided = provide((PROTECTED, PROTECTED), WANTED, refused=code)
+    assert decided.events == (ProvisionRefused("a-0", LATER, (0, 1), code),)
 
 
 def test_answers_come_in_parts_of_whole_units() -> None:
@@ -202,9 +203,7 @@ def test_what_falls_under_non_disclosure_says_so_and_stands_apart() -> None:
     ],
 )
 def test_a_provision_is_decided_once(happened: tuple[Any, ...]) -> None:
-    decided = provision.decide_provide(
-        wanted(*happened), (GOOD,) * 4, lambda _: "automatic", True, LATER, name
-    )
+    decided = provision.decide_provide(wanted(*happened), (GOOD,) * 4, lambda _: "automatic", "", LATER, name)
     assert decided == Refusal("L-107", "provision is not open")
 
 
@@ -449,7 +448,7 @@ class ProvisionMachine(RuleBasedStateMachine):
             self.state = provision.evolve(self.state, REQUEST)
             self.happened.append(REQUEST)
         decided = provision.decide_provide(
-            self.state, facts, lambda r: policy.mode(ROW, INFORMATION, r), True, LATER, name
+            self.state, facts, lambda r: policy.mode(ROW, INFORMATION, r), "", LATER, name
         )
         if isinstance(decided, Decided):
             self.held = {p: f.reasons for p, f in enumerate(facts) if f.reasons and not f.wrong}

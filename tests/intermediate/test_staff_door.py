@@ -100,7 +100,7 @@ def test_a_file_of_offices_or_revocations_gives_every_fault_with_its_line(tmp_pa
         path,
         [
             OFFICES[0],
-            OfficeRecord("990011", "K02", "福祉課", ("x",), "2026-04-01", "2026-03-31"),
+            OfficeRecord("990011", "K02", "福祉課", ("1-",), "2026-04-01", "2026-03-31"),
             OFFICES[2],
         ],
     )

@@ -8,6 +8,7 @@ import msgpack
 
 from broker.linkage.crypto import Signer, parties, seal
 from broker.linkage.interface import Failed, LinkageInterface, tree_head
+from broker.linkage.outgoing import MessageQueued
 from schemas.messages import (
     AnswerControl,
     Delivery,
@@ -114,6 +115,6 @@ async def scene_of(house: House, kind: str, *people: int) -> Scene:
     return Scene(house, kind, genuine)
 
 
-def outcome(checked: ReceivedInquiry | ReceivedAnswer | Failed) -> tuple[str, str]:
+def outcome(checked: ReceivedInquiry | ReceivedAnswer | MessageQueued | Failed) -> tuple[str, str]:
     """Step and code of a check that failed; ("", "") where all passed."""
     return (checked.step, checked.refusal.code) if isinstance(checked, Failed) else ("", "")

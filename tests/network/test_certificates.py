@@ -48,12 +48,13 @@ from broker.linkage.partners import NETWORK, Directory, agency_uri, read_directo
 from ops.certificates import create_authority, crl, issue, renew, revoke
 from ops.config import NetworkConfig, write
 from ops.demo import free_ports, start
+from ops.synthetic import assessments_of
 from schemas.errors import Refused
 from schemas.messages import unpack
 from tests.house import AGENCIES, ANSWERING, ASKING, OTHER, START, House, Keys, order
 
 DAY = timedelta(days=1)
-TERMS = Terms(DAY, 3 * DAY, assessments=(("990019", "1"),), ordinances=(("990027", "3"),))
+TERMS = Terms(DAY, 3 * DAY, assessments_of(agency.code for agency in AGENCIES), (("990027", "3"),))
 
 
 # The line

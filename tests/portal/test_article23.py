@@ -96,6 +96,13 @@ def test_what_is_open_is_not_called_refused(side: str, value: str) -> None:
     assert line(replace(OPEN, side=side), "Time of provision").value == value
 
 
+@pytest.mark.req("R-150", "R-382")
+@pytest.mark.parametrize("code", ["N-115", "L-114", "L-115"])
+def test_that_an_assessment_was_not_published_is_said(code: str) -> None:
+    found = line(replace(REFUSED, refusal=code), "Case of Act art. 21(2) (assessment not published)")
+    assert found.value == "該当する"
+
+
 @pytest.mark.req("R-151")
 def test_non_disclosure_is_said() -> None:
     assert line(replace(ANSWERED, non_disclosure=True), "Non-disclosure").value == "該当する"
