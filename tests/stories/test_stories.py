@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stories import protected_person
+from tests.stories import life_of_a_code, protected_person
 
 HERE = Path(__file__).parent
 
@@ -13,3 +13,9 @@ HERE = Path(__file__).parent
 async def test_the_story_of_a_protected_person_goes_as_it_is_printed() -> None:
     printed = (HERE / "protected_person.txt").read_text(encoding="utf-8")
     assert await protected_person.lines() == printed.splitlines()
+
+
+@pytest.mark.req("R-109", "R-112", "R-114", "R-116", "R-117", "R-118", "R-119", "R-120")
+async def test_the_life_of_a_link_code_goes_as_it_is_printed() -> None:
+    printed = (HERE / "life_of_a_code.txt").read_text(encoding="utf-8")
+    assert await life_of_a_code.lines() == printed.splitlines()

@@ -1,10 +1,15 @@
-"""The life of a link code from end to end: initial bulk acquisition, change of individual number, a provider
-without a code, retirement. Run with -s, it tells the story."""
+"""The life of a link code, told by the product itself: `python -m tests.stories.life_of_a_code`.
+
+Initial bulk acquisition over the line and on a medium, a change of individual number, a provider without a
+code, retirement; then the code table is rebuilt from events, and acquisition numbers are looked for in every
+file.
+"""
 
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import pytest
+import trio
 
 from adapters.platform.code_requests import CodeRequests
 from adapters.registry.medium import flat, read_requests, read_verdicts, write_requests, write_verdicts
@@ -122,31 +127,28 @@ async def told(house: House, medium: Path) -> list[str]:
     return lines
 
 
-@pytest.mark.req("R-109", "R-112", "R-114", "R-116", "R-117", "R-118", "R-119", "R-120")
-async def test_the_life_of_a_link_code(tmp_path: Path, keys: Keys) -> None:
-    house_folder, media = tmp_path / "house", tmp_path / "media"
-    media.mkdir()
-    async with open_house(house_folder, keys) as house:
-        lines = await told(house, media / "codes.csv")
-        print(*lines, sep="\n")
-        assert lines == [
-            "一斉取得 連携市: 取得 5 件、待ち 0 件",
-            "一斉取得 見本市: 取得 4 件、待ち 0 件",
-            "個人番号の変更: N-201、符号はそのまま",
-            "情報照会 q-1: N-106",
-            "符号取得の求め: 見本市が取得 済",
-            f"情報照会 q-2: answered {INFORMATION}",
-            "失効後の情報照会 q-3: I-103",
-            "失効後のネットワークでの変換: なし",
-        ]
-        assert len(await house.asking.of_kind(LinkCodeAcquired)) == 5
-        assert len(await house.asking.of_kind(LinkCodeRetired)) == 1
-        tokens = house.asking.tokens + house.answering.tokens
-        assert len(tokens) == 5 + 4 + 1 + 2, "everybody, the changed number, and twice the one who moved"
-        for town in (house.asking, house.answering):
-            for ledger in (town.platform.ledger, town.people.ledger, house.core.ledger):
-                opened = contents(await events_of(ledger))
-                assert not [number for number in tokens if number.encode() in opened]
-        assert files_with(tmp_path, *tokens) == [], "journals too, while all of them run"
-    assert files_with(tmp_path, *tokens) == []
-    assert replay(house_folder, tmp_path / "again") == 0, "the tables are what the events say"
+async def lines() -> list[str]:
+    """The story from its beginning to its end, in a house of its own."""
+    with TemporaryDirectory() as name:
+        folder, media = Path(name), Path(name) / "media"
+        media.mkdir()
+        async with open_house(folder / "house", Keys(folder / "keys")) as house:
+            story = await told(house, media / "codes.csv")
+            acquired = len(await house.asking.of_kind(LinkCodeAcquired))
+            retired = len(await house.asking.of_kind(LinkCodeRetired))
+            story.append(f"連携市の事象: 取得 {acquired} 件、失効 {retired} 件")
+            tokens = house.asking.tokens + house.answering.tokens
+            kept = files_with(folder, *tokens)  # journals too, while all of them run
+            for town in (house.asking, house.answering):
+                for ledger in (town.platform.ledger, town.people.ledger, house.core.ledger):
+                    opened = contents(await events_of(ledger))
+                    kept += [number for number in tokens if number.encode() in opened]
+        kept += files_with(folder, *tokens)
+        story.append(f"取得番号 {len(tokens)} 個のうち、どこかに残ったもの: {len(kept)} 個")
+        same = replay(folder / "house", folder / "again") == 0
+        story.append(f"renkei replay による符号の対応表の作り直し: {'一致' if same else '相違'}")
+        return story
+
+
+if __name__ == "__main__":
+    print("\n".join(trio.run(lines)))  # what this is for
